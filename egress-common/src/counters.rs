@@ -1,0 +1,58 @@
+//! What the kernel side counts beside the slots: totals, and everything that had no place, by cause.
+
+/// One cell of the `COUNTERS` map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    /// Bytes, where the cause has bytes.
+    pub bytes: u64,
+    /// Packets, calls or records.
+    pub events: u64,
+}
+
+/// Every byte and packet that `cgroup_skb/egress` saw.
+pub const WIRE_TOTAL: u32 = 0;
+/// Wire bytes of packets without a full socket.
+pub const WIRE_NO_SOCKET: u32 = 1;
+/// Wire bytes that found no free slot.
+pub const WIRE_NO_SLOT: u32 = 2;
+/// Wire bytes of sockets for which socket storage could not be had.
+pub const WIRE_NO_STORAGE: u32 = 3;
+/// Every byte and call that the send hook saw on a socket that can leave the host.
+pub const APP_TOTAL: u32 = 4;
+/// Application bytes that found no free slot.
+pub const APP_NO_SLOT: u32 = 5;
+/// Application bytes of sockets for which socket storage could not be had.
+pub const APP_NO_STORAGE: u32 = 6;
+/// Sends on sockets that cannot leave the host (`AF_UNIX`, `AF_NETLINK`, ...): seen, not counted as egress.
+pub const APP_LOCAL_FAMILY: u32 = 7;
+/// Insertions into `FLOWS` that failed: the flow's destination or second process may be merged.
+pub const FLOWS_FULL: u32 = 8;
+/// Fork records that found no place in the ring.
+pub const LOST_FORK: u32 = 9;
+/// Exec records that found no place in the ring.
+pub const LOST_EXEC: u32 = 10;
+/// Exit records that found no place in the ring.
+pub const LOST_EXIT: u32 = 11;
+/// File records that found no place in the ring.
+pub const LOST_FILE: u32 = 12;
+/// File opens not told again, because the same process had opened the same file in the same way.
+pub const FILE_REPEATED: u32 = 13;
+/// File opens whose kernel structures could not be read.
+pub const FILE_UNREADABLE: u32 = 14;
+/// Exec records whose arguments, paths or names were cut at the record's limit.
+pub const EXEC_TRUNCATED: u32 = 15;
+/// File records whose path was cut at the record's limit.
+pub const FILE_TRUNCATED: u32 = 16;
+/// Packets with an IP or transport header that could not be read.
+pub const WIRE_UNPARSED: u32 = 17;
+/// Unconnected sends whose destination was not told by the sendmsg hook (counted to the socket's last one).
+pub const SEND_NO_DESTINATION: u32 = 18;
+/// Received application bytes and calls.
+pub const RX_TOTAL: u32 = 19;
+/// Number of cells.
+pub const COUNTERS: u32 = 32;
+
+#[cfg(feature = "user")]
+// SAFETY: `repr(C)`, two u64, no padding; any bit pattern is valid.
+unsafe impl aya::Pod for Counter {}

@@ -1,0 +1,51 @@
+//! Names of maps, globals and programs, as the object file spells them.
+
+/// `BPF_F_MMAPABLE` array of [`Slot`](crate::slot::Slot).
+pub const MAP_SLOTS: &str = "SLOTS";
+/// Queue of free slot numbers; user space refills it.
+pub const MAP_FREE_SLOTS: &str = "FREE_SLOTS";
+/// Hash from [`FlowKey`](crate::slot::FlowKey) to [`SlotRef`](crate::slot::SlotRef).
+pub const MAP_FLOWS: &str = "FLOWS";
+/// Per-CPU array of [`Counter`](crate::counters::Counter), indexed by the constants of [`crate::counters`].
+pub const MAP_COUNTERS: &str = "COUNTERS";
+/// Ring of process records: fork, exec, exit.
+pub const MAP_PROCESS_RING: &str = "PROCESS_RING";
+/// Ring of file records.
+pub const MAP_FILE_RING: &str = "FILE_RING";
+/// Read-only global: [`Offsets`](crate::offsets::Offsets).
+pub const GLOBAL_OFFSETS: &str = "OFFSETS";
+/// Read-only global: thread-group id of the daemon, whose own file opens are not observed.
+pub const GLOBAL_DAEMON_TGID: &str = "DAEMON_TGID";
+
+/// Application bytes: `tp_btf/sock_send_length`.
+pub const PROG_SEND: &str = "egress_send";
+/// Received application bytes: `tp_btf/sock_recv_length`.
+pub const PROG_RECV: &str = "egress_recv";
+/// Wire bytes: `cgroup_skb/egress`.
+pub const PROG_WIRE: &str = "egress_wire";
+/// Socket states: `tp_btf/inet_sock_set_state`.
+pub const PROG_SOCK_STATE: &str = "egress_state";
+/// `cgroup/connect4`.
+pub const PROG_CONNECT4: &str = "egress_connect4";
+/// `cgroup/connect6`.
+pub const PROG_CONNECT6: &str = "egress_connect6";
+/// `cgroup/sendmsg4`.
+pub const PROG_SENDMSG4: &str = "egress_sendmsg4";
+/// `cgroup/sendmsg6`.
+pub const PROG_SENDMSG6: &str = "egress_sendmsg6";
+/// `cgroup/sock_release`.
+pub const PROG_SOCK_RELEASE: &str = "egress_release";
+/// `tp_btf/sched_process_fork`.
+pub const PROG_FORK: &str = "egress_fork";
+/// `tp_btf/sched_process_exec`.
+pub const PROG_EXEC: &str = "egress_exec";
+/// `tp_btf/sched_process_exit`.
+pub const PROG_EXIT: &str = "egress_exit";
+/// `tracepoint/syscalls/sys_exit_{open,openat,openat2,creat}`, one program each.
+pub const PROG_OPEN: &str = "egress_open";
+/// See [`PROG_OPEN`].
+pub const PROG_OPENAT: &str = "egress_openat";
+/// See [`PROG_OPEN`].
+pub const PROG_OPENAT2: &str = "egress_openat2";
+/// See [`PROG_OPEN`].
+pub const PROG_CREAT: &str = "egress_creat";

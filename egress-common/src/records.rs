@@ -1,0 +1,179 @@
+//! Records in the rings: what happened to processes and files.
+//!
+//! Every record begins with a [`Header`]. Exec and file records end in a variable tail of bytes, whose parts
+//! follow each other without separators, in the order in which their lengths are listed. Paths come as
+//! [components](self#paths).
+//!
+//! # Paths
+//! A path is its components from the leaf to the root, each with a NUL behind it, without slashes: `etc/shadow` is
+//! `shadow\0etc\0`. That is the order in which the kernel's dentries lead; user space turns it around.
+
+/// `Header::kind`: [`Fork`].
+pub const KIND_FORK: u16 = 1;
+/// `Header::kind`: [`Exec`].
+pub const KIND_EXEC: u16 = 2;
+/// `Header::kind`: [`Exit`].
+pub const KIND_EXIT: u16 = 3;
+/// `Header::kind`: [`File`].
+pub const KIND_FILE: u16 = 4;
+
+/// First bytes of every record. The process is the one in whose context the record was made.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Header {
+    /// `KIND_*`.
+    pub kind: u16,
+    /// `FLAG_*`.
+    pub flags: u16,
+    /// Thread-group id in the initial pid namespace.
+    pub tgid: u32,
+    /// When.
+    pub at_ns: u64,
+    /// Start of the thread-group leader.
+    pub start_ns: u64,
+}
+
+/// `Header::flags`: a part of the tail was cut.
+pub const FLAG_TRUNCATED: u16 = 1;
+/// `Header::flags`: a part of the tail could not be read from memory.
+pub const FLAG_UNREADABLE: u16 = 2;
+
+/// What a file is, without its name.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// Inode number.
+    pub ino: u64,
+    /// Size in bytes when observed.
+    pub size: u64,
+    /// Device, in the kernel's encoding: major in the upper 12 bits, minor in the lower 20 (`include/linux/kdev_t.h`).
+    pub dev: u32,
+    /// Inode generation.
+    pub generation: u32,
+    /// `st_mode`: type and permissions.
+    pub mode: u32,
+    /// Hard links; 0 for a deleted file.
+    pub nlink: u32,
+}
+
+/// A process was created (`sched_process_fork`, thread-group leaders only). The header is the parent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fork {
+    /// Header: the parent.
+    pub header: Header,
+    /// Start of the child.
+    pub child_start_ns: u64,
+    /// Thread-group id of the child.
+    pub child_tgid: u32,
+    /// Zero.
+    pub _pad: u32,
+}
+
+/// A process ended (its last thread, `sched_process_exit`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exit {
+    /// Header.
+    pub header: Header,
+    /// As `wait(2)` gives it: signal in the low 7 bits, status in bits 8-15.
+    pub code: u32,
+    /// Zero.
+    pub _pad: u32,
+}
+
+/// Longest tail of an [`Exec`], bytes.
+pub const EXEC_TAIL_MAX: usize = 8192;
+/// Longest part of an exec tail that is a name or a path, bytes.
+pub const EXEC_PATH_MAX: usize = 1024;
+/// Longest argv, bytes.
+pub const EXEC_ARGS_MAX: usize = 4096;
+
+/// A process executed a program (`sched_process_exec`). Tail: filename, interpreter, executable path, cwd, argv.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exec {
+    /// Header.
+    pub header: Header,
+    /// Start of the parent's thread-group leader.
+    pub parent_start_ns: u64,
+    /// The cgroup v2 id.
+    pub cgroup_id: u64,
+    /// Thread-group id of the parent.
+    pub parent_tgid: u32,
+    /// Real user id, initial user namespace.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// Effective user id.
+    pub euid: u32,
+    /// Who logged in (`audit_get_loginuid`); `u32::MAX` when nobody did.
+    pub loginuid: u32,
+    /// Audit session; `u32::MAX` when none.
+    pub session_id: u32,
+    /// Device number of the controlling terminal, as in `/proc/pid/stat` field 7; 0 for none.
+    pub tty: u32,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Inode number of the mount namespace.
+    pub mntns: u32,
+    /// Inode number of the pid namespace.
+    pub pidns: u32,
+    /// The file that runs (`mm->exe_file`).
+    pub exe: FileIdentity,
+    /// File descriptors 0, 1 and 2; all zero when closed.
+    pub stdio: [FileIdentity; 3],
+    /// `comm`, NUL padded.
+    pub comm: [u8; 16],
+    /// Length of `bprm->filename`: what the caller asked the kernel to run (a script's path, for a script).
+    pub filename_len: u16,
+    /// Length of `bprm->interp`: what the kernel ran in the end.
+    pub interp_len: u16,
+    /// Length of the path of `exe`, as components.
+    pub exe_path_len: u16,
+    /// Length of the working directory, as components.
+    pub cwd_len: u16,
+    /// Length of argv: arguments, each with a NUL behind it.
+    pub args_len: u16,
+    /// Zero.
+    pub _pad: [u16; 3],
+}
+
+/// `File::access`: opened for reading (`FMODE_READ`).
+pub const ACCESS_READ: u32 = 1;
+/// `File::access`: opened for writing (`FMODE_WRITE`).
+pub const ACCESS_WRITE: u32 = 2;
+/// `File::access`: this open created the file (`FMODE_CREATED`).
+pub const ACCESS_CREATE: u32 = 4;
+
+/// Longest path of a [`File`], bytes.
+pub const FILE_PATH_MAX: usize = 2048;
+
+/// A file that can hold data was opened. Tail: path, empty when it was told before for the same `(dev, ino, generation, name)`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct File {
+    /// Header.
+    pub header: Header,
+    /// The file.
+    pub file: FileIdentity,
+    /// Identifies the name under which the file was opened: the same value, the same path.
+    pub name_id: u64,
+    /// `ACCESS_*`.
+    pub access: u32,
+    /// Length of the path, as components.
+    pub path_len: u16,
+    /// Zero.
+    pub _pad: u16,
+}
+
+const _: () = {
+    use core::mem::size_of;
+    assert!(size_of::<Header>() == 24);
+    assert!(size_of::<FileIdentity>() == 32);
+    assert!(size_of::<Fork>() == 40);
+    assert!(size_of::<Exit>() == 32);
+    assert!(size_of::<Exec>() == 24 + 16 + 40 + 4 * 32 + 16 + 16);
+    assert!(size_of::<File>() == 24 + 32 + 16);
+    assert!(EXEC_TAIL_MAX >= 4 * EXEC_PATH_MAX + EXEC_ARGS_MAX);
+};

@@ -1,0 +1,99 @@
+//! What the daemon says of itself.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{BootTime, Reason};
+
+/// The byte ledger. Always `attributed + sum(unattributed) == total`, for bytes and for packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ledger {
+    /// Counted by the kernel side beside the slots, independently of them.
+    pub total: u64,
+    /// In flows with a process.
+    pub attributed: u64,
+    /// Without, by reason.
+    pub unattributed: BTreeMap<Reason, u64>,
+}
+
+impl Ledger {
+    /// Whether the books balance.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        self.attributed + self.unattributed.values().sum::<u64>() == self.total
+    }
+}
+
+/// State of one hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookState {
+    /// Attached.
+    Ok,
+    /// This kernel does not have it.
+    Unsupported,
+    /// It should work, and did not.
+    Broken,
+    /// Turned off by configuration.
+    Disabled,
+}
+
+/// One hook, for `doctor`, metrics and health records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HookStatus {
+    /// The feature: `send`, `recv`, `wire`, `socket_state`, `connect4`, ...
+    pub hook: &'static str,
+    /// How: `tp_btf/sock_send_length`.
+    pub method: String,
+    /// State.
+    pub state: HookState,
+    /// Why, unless it is ok.
+    pub reason: Option<String>,
+    /// What is lost without it.
+    pub gives: &'static str,
+}
+
+/// Detail that was lost, by kind (`exec`, `file`, ...) and cause.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct LostDetail {
+    /// `fork`, `exec`, `exit`, `file`, `flow`, `record`.
+    pub kind: &'static str,
+    /// `ring_full`, `truncated`, `unreadable`, `malformed`, `table_full`, `queue_full`.
+    pub cause: &'static str,
+    /// Times since start.
+    pub count: u64,
+}
+
+/// How well we see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Coverage {
+    /// Every hook works, nothing was lost in this interval.
+    Full,
+    /// A hook is missing or detail was lost.
+    Degraded,
+}
+
+/// A health record, one each interval.
+#[derive(Clone, Debug, Serialize)]
+pub struct Health {
+    /// When.
+    pub at: BootTime,
+    /// Since when the daemon runs.
+    pub started: BootTime,
+    /// Wire bytes since start.
+    pub wire_bytes: Ledger,
+    /// Application bytes since start.
+    pub app_bytes: Ledger,
+    /// Hooks.
+    pub hooks: Vec<HookStatus>,
+    /// Lost detail since start, every known pair, zero included.
+    pub lost: Vec<LostDetail>,
+    /// How well we saw, in the interval that ends here.
+    pub coverage: Coverage,
+    /// Slots in use.
+    pub live_flows: u64,
+    /// Processes known.
+    pub live_processes: u64,
+}

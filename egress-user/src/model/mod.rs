@@ -1,0 +1,28 @@
+//! The vocabulary of the rooms.
+//!
+//! In: nothing. Out: the types that the rooms hand to each other. No room's logic lives here, and nothing here
+//! touches the operating system, so that a recording means the same everywhere.
+
+mod alert;
+mod destination;
+mod file;
+mod flow;
+mod health;
+mod job;
+mod observation;
+mod process;
+mod record;
+mod text;
+mod time;
+
+pub use alert::{Alert, FileEvidence, Rule, Signal, SignalKind};
+pub use destination::{Destination, Scope, Transport};
+pub use file::{Access, FileAccess, FileId, FileRef};
+pub use flow::{Attribution, Direction, Flow, FlowDelta, FlowId, Reason};
+pub use health::{Coverage, Health, HookState, HookStatus, Ledger, LostDetail};
+pub use job::{Job, JobId, Scheduler, Script};
+pub use observation::{Event, Exec, Observation, Origin, SocketOwner, Stdio};
+pub use process::{Container, Identity, Process, ProcessKey};
+pub use record::Record;
+pub use text::Text;
+pub use time::{BootTime, Clock, WallTime};

@@ -1,0 +1,38 @@
+//! What leaves through the outlets.
+
+use std::sync::Arc;
+
+use super::{Alert, BootTime, FileAccess, Flow, Health, Job, Process};
+
+/// One record, handed to every outlet.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// Bytes that a flow gained since its last record.
+    Flow(Arc<Flow>),
+    /// A process executed a program.
+    Exec {
+        /// When.
+        at: BootTime,
+        /// Which.
+        process: Arc<Process>,
+        /// Its parent, when known.
+        parent: Option<Arc<Process>>,
+        /// Its job.
+        job: Arc<Job>,
+    },
+    /// A process opened a file.
+    File {
+        /// When.
+        at: BootTime,
+        /// Which file, how.
+        access: Arc<FileAccess>,
+        /// Labels of the configuration's globs that it matches.
+        labels: Vec<String>,
+        /// Who, when known.
+        process: Option<Arc<Process>>,
+    },
+    /// State of the daemon.
+    Health(Arc<Health>),
+    /// An alert.
+    Alert(Arc<Alert>),
+}
