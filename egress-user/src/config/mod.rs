@@ -74,9 +74,39 @@ impl Default for Sensitive {
         let list = |globs: &[&str]| globs.iter().map(ToString::to_string).collect();
         Self {
             labels: BTreeMap::from([
-                ("credentials".into(), list(&["/etc/shadow", "/etc/gshadow", "/etc/krb5.keytab", "/**/.aws/credentials", "/**/.kube/config", "/**/.netrc", "/**/.pgpass", "/var/run/secrets/**", "/run/secrets/**"])),
-                ("keys".into(), list(&["/**/.ssh/id_*", "/etc/ssh/ssh_host_*_key", "/**/.gnupg/**", "/etc/ssl/private/**", "/etc/kubernetes/pki/**"])),
-                ("database".into(), list(&["/var/lib/mysql/**", "/var/lib/postgresql/**", "/var/lib/mongodb/**", "/var/lib/redis/**"])),
+                (
+                    "credentials".into(),
+                    list(&[
+                        "/etc/shadow",
+                        "/etc/gshadow",
+                        "/etc/krb5.keytab",
+                        "/**/.aws/credentials",
+                        "/**/.kube/config",
+                        "/**/.netrc",
+                        "/**/.pgpass",
+                        "/var/run/secrets/**",
+                        "/run/secrets/**",
+                    ]),
+                ),
+                (
+                    "keys".into(),
+                    list(&[
+                        "/**/.ssh/id_*",
+                        "/etc/ssh/ssh_host_*_key",
+                        "/**/.gnupg/**",
+                        "/etc/ssl/private/**",
+                        "/etc/kubernetes/pki/**",
+                    ]),
+                ),
+                (
+                    "database".into(),
+                    list(&[
+                        "/var/lib/mysql/**",
+                        "/var/lib/postgresql/**",
+                        "/var/lib/mongodb/**",
+                        "/var/lib/redis/**",
+                    ]),
+                ),
                 ("business".into(), list(&["/srv/**"])),
             ]),
         }
@@ -178,7 +208,10 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9468)), top: 50 }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9468)),
+            top: 50,
+        }
     }
 }
 
@@ -197,6 +230,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { processes: 20_000, files: 50_000, pairs: 10_000, exited: Duration::from_secs(300) }
+        Self {
+            processes: 20_000,
+            files: 50_000,
+            pairs: 10_000,
+            exited: Duration::from_secs(300),
+        }
     }
 }

@@ -104,7 +104,14 @@ pub enum Reason {
 
 impl Reason {
     /// All, in order.
-    pub const ALL: [Self; 6] = [Self::NoSocket, Self::Kernel, Self::BeforeStart, Self::NoSlot, Self::NoStorage, Self::InFlight];
+    pub const ALL: [Self; 6] = [
+        Self::NoSocket,
+        Self::Kernel,
+        Self::BeforeStart,
+        Self::NoSlot,
+        Self::NoStorage,
+        Self::InFlight,
+    ];
 
     /// As in metrics and records.
     #[must_use]

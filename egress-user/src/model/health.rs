@@ -25,6 +25,26 @@ impl Ledger {
     }
 }
 
+/// The kernel side's own totals and the bytes that had no slot, since start. Read after the slots were, so that
+/// what is missing from the slots is what moved meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelTotals {
+    /// Every wire byte.
+    pub wire_total: u64,
+    /// Of those, without a full socket.
+    pub wire_no_socket: u64,
+    /// Of those, without a free slot.
+    pub wire_no_slot: u64,
+    /// Of those, without socket storage.
+    pub wire_no_storage: u64,
+    /// Every application byte on sockets that can leave the host.
+    pub app_total: u64,
+    /// Of those, without a free slot.
+    pub app_no_slot: u64,
+    /// Of those, without socket storage.
+    pub app_no_storage: u64,
+}
+
 /// State of one hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -72,6 +72,10 @@ pub struct Process {
     pub cwd: Text,
     /// For whom.
     pub identity: Identity,
+    /// Name of `identity.uid` on this host, when it has one.
+    pub user_name: Option<Arc<str>>,
+    /// Name of `identity.loginuid` on this host, when it has one.
+    pub login_name: Option<Arc<str>>,
     /// cgroup v2 id.
     pub cgroup_id: u64,
     /// Path below the cgroup2 root, empty when not known.

@@ -63,7 +63,9 @@ fn misleads(c: char) -> bool {
 
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let escape = |f: &mut fmt::Formatter<'_>, bytes: &[u8]| bytes.iter().try_for_each(|b| write!(f, "\\x{b:02x}"));
+        let escape = |f: &mut fmt::Formatter<'_>, bytes: &[u8]| {
+            bytes.iter().try_for_each(|b| write!(f, "\\x{b:02x}"))
+        };
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
                 if c == '\\' {

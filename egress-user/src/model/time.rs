@@ -11,7 +11,8 @@ pub struct WallTime(pub i64);
 
 impl std::fmt::Display for WallTime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let time = jiff::Timestamp::from_nanosecond(self.0.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let time =
+            jiff::Timestamp::from_nanosecond(self.0.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         write!(f, "{time:.9}")
     }
 }
@@ -33,6 +34,9 @@ impl Clock {
     /// The wall time of a boot time.
     #[must_use]
     pub fn wall(self, at: BootTime) -> WallTime {
-        WallTime(self.boot_wall_ns.saturating_add(i64::try_from(at).unwrap_or(i64::MAX)))
+        WallTime(
+            self.boot_wall_ns
+                .saturating_add(i64::try_from(at).unwrap_or(i64::MAX)),
+        )
     }
 }
