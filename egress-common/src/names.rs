@@ -2,7 +2,9 @@
 
 /// `BPF_F_MMAPABLE` array of [`Slot`](crate::slot::Slot).
 pub const MAP_SLOTS: &str = "SLOTS";
-/// Queue of free slot numbers; user space refills it.
+/// `BPF_F_MMAPABLE` array of bytes, one for each slot: set when the slot changed, cleared by user space before it reads.
+pub const MAP_ACTIVITY: &str = "ACTIVITY";
+/// Stack of free slot numbers; user space refills it.
 pub const MAP_FREE_SLOTS: &str = "FREE_SLOTS";
 /// Hash from [`FlowKey`](crate::slot::FlowKey) to [`SlotRef`](crate::slot::SlotRef).
 pub const MAP_FLOWS: &str = "FLOWS";

@@ -6,10 +6,20 @@
 /// Number of slots unless configured otherwise.
 pub const DEFAULT_SLOTS: u32 = 65_536;
 
-/// `Slot::owned`, `Slot::closed`, `Slot::addressed`, `Slot::keyed`: no.
+/// `Slot::owned`, `Slot::closed`, `Slot::keyed`: no.
 pub const NO: u8 = 0;
-/// `Slot::owned`, `Slot::closed`, `Slot::addressed`, `Slot::keyed`: yes.
+/// `Slot::owned`, `Slot::closed`, `Slot::keyed`: yes.
 pub const YES: u8 = 1;
+
+/// `Slot::addressed`: no address is known.
+pub const ADDRESS_NONE: u8 = 0;
+/// `Slot::addressed`: the remote address and port are valid, the local ones may be zero.
+pub const ADDRESS_REMOTE: u8 = 1;
+/// `Slot::addressed`: both ends are valid.
+pub const ADDRESS_BOTH: u8 = 2;
+
+/// Slots per cell of the activity map: one byte each, so that user space finds the active ones without reading all.
+pub const ACTIVITY_CELL: usize = 64;
 
 /// `Slot::direction`: not known.
 pub const DIRECTION_UNKNOWN: u8 = 0;
@@ -56,7 +66,7 @@ pub struct Slot {
     pub direction: u8,
     /// The socket is closed.
     pub closed: u8,
-    /// Addresses and ports are valid.
+    /// `ADDRESS_*`.
     pub addressed: u8,
 
     /// Socket cookie (`bpf_get_socket_cookie`; the one that `SOCK_DIAG` shows).

@@ -1,6 +1,38 @@
+//! The eBPF programs of `egress`: they copy, count and aggregate. What anything means is decided in user space.
+//!
+//! In: kernel events. Out: bytes summed in slots and counters (maps), detail in rings.
+//! One file per thing observed: [`send`] (application bytes), [`wire`] (packets), [`sockets`] (state, direction,
+//! destinations), [`processes`] (fork, exec, exit), [`files`] (opens). [`slots`] finds the place of a byte,
+//! [`emit`] is the only way into a ring, [`kread`] the only way to read kernel memory by offset, [`path`] walks names.
+//!
+//! Everything here is unsafe by nature: the verifier, not the compiler, proves each program's memory accesses before
+//! the kernel accepts it. Programs never change what they observe: every hook returns "go on".
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "BPF atomic adds exist as an intrinsic only; AtomicU64::fetch_add is not there on this target")]
+#![expect(clippy::undocumented_unsafe_blocks, reason = "the verifier proves each access; see the crate documentation")]
+
+mod count;
+mod emit;
+mod files;
+mod kread;
+mod maps;
+mod path;
+mod processes;
+mod send;
+mod slots;
+mod sockets;
+mod wire;
+
+/// A loop, so that the verifier rejects any program from which a panic can be reached.
+#[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
+
+/// The kernel gives tracing helpers to GPL programs only (Linux `kernel/bpf/helpers.c`, `gpl_only`).
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

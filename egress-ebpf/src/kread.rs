@@ -1,0 +1,71 @@
+//! The only place that reads kernel memory by offset.
+
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_probe_read_kernel};
+use core::mem::{MaybeUninit, size_of};
+use egress_common::offsets::MISSING;
+
+use crate::maps::offset;
+
+/// Reads a `T` at `offset` behind `base`. `None` when this kernel has no such field, when `base` is null, or on a fault.
+#[inline(always)]
+pub fn read<T: Copy>(base: u64, offset: u32) -> Option<T> {
+    if offset == MISSING || base == 0 {
+        return None;
+    }
+    let mut value = MaybeUninit::<T>::uninit();
+    let source = base.wrapping_add(u64::from(offset)) as *const core::ffi::c_void;
+    let result = unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, source) };
+    if result == 0 { Some(unsafe { value.assume_init() }) } else { None }
+}
+
+/// Follows a pointer at `offset` behind `base`; 0 when there is none.
+#[inline(always)]
+pub fn pointer(base: u64, offset: u32) -> u64 {
+    read(base, offset).unwrap_or(0)
+}
+
+/// Reads a `T` at `offset` behind a pointer whose type the verifier knows (a `tp_btf` argument, the current task):
+/// a plain load, without a helper call. A fault gives zero (Linux `Documentation/bpf/verifier.rst`, `PTR_TO_BTF_ID`).
+///
+/// # Safety
+/// `offset` is constant to the verifier and within the type; it refuses the program otherwise.
+#[inline(always)]
+pub unsafe fn typed<T: Copy>(base: *const u8, offset: u32) -> T {
+    unsafe { core::ptr::read_volatile(base.add(offset as usize).cast()) }
+}
+
+/// Who runs.
+#[derive(Clone, Copy)]
+pub struct Current {
+    /// Thread-group id, initial pid namespace.
+    pub tgid: u32,
+    /// Thread-group and thread id, as the helper gives them.
+    pub pid_tgid: u64,
+    /// Start of the thread-group leader.
+    pub start_ns: u64,
+}
+
+impl Current {
+    /// The current process. Only meaningful in process context.
+    #[inline(always)]
+    pub fn get() -> Self {
+        let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+        let start_ns = unsafe {
+            let task: *const u8 = bpf_get_current_task_btf().cast();
+            start_of(task)
+        };
+        Self { tgid: (pid_tgid >> 32) as u32, pid_tgid, start_ns }
+    }
+}
+
+/// Start of the leader of the thread group of a task whose type the verifier knows.
+///
+/// # Safety
+/// As [`typed`].
+#[inline(always)]
+pub unsafe fn start_of(task: *const u8) -> u64 {
+    unsafe {
+        let leader: *const u8 = typed(task, offset!(task_group_leader));
+        typed(leader, offset!(task_start_boottime))
+    }
+}

@@ -1,0 +1,173 @@
+//! Application bytes: what send and receive calls really accepted and returned.
+//!
+//! `sock_send_length` (Linux 6.3, `include/trace/events/sock.h`) fires in process context for every way of sending.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use egress_common::counters::{APP_LOCAL_FAMILY, APP_NO_SLOT, APP_NO_STORAGE, APP_TOTAL, RX_TOTAL, SEND_NO_DESTINATION};
+use egress_common::slot::{ADDRESS_NONE, AF_INET, AF_INET6, AF_PACKET, AF_VSOCK, DIRECTION_ACCEPTED, DIRECTION_INITIATED, DIRECTION_UNKNOWN, SocketState};
+
+use crate::count::count;
+use crate::kread::{self, Current, typed};
+use crate::maps::{PENDING, offset};
+use crate::slots::{self, Origin, Place, Remote};
+
+/// `MSG_PEEK` (`include/linux/socket.h`): the bytes will be received again.
+const MSG_PEEK: i32 = 2;
+const IPPROTO_TCP: u16 = 6;
+
+/// What a socket is, from a `struct sock` whose type the verifier knows.
+#[inline(always)]
+pub fn origin_of(sk: *const u8, cookie: u64, direction: u8) -> Origin {
+    unsafe {
+        let net: *const u8 = typed(sk, offset!(sock_net));
+        Origin {
+            cookie,
+            netns: typed(net, offset!(net_ns_inum)),
+            family: typed(sk, offset!(sock_family)),
+            protocol: typed(sk, offset!(sock_protocol)),
+            direction,
+        }
+    }
+}
+
+/// The remote end of a connected inet socket.
+#[inline(always)]
+fn remote_of(sk: *const u8, family: u16) -> Option<Remote> {
+    unsafe {
+        let port: [u8; 2] = typed(sk, offset!(sock_dport));
+        if port[0] == 0 && port[1] == 0 {
+            return None;
+        }
+        let addr = if family == AF_INET {
+            v4_mapped(typed(sk, offset!(sock_daddr)))
+        } else if family == AF_INET6 {
+            let half: u64 = typed(sk, offset!(sock_v6_daddr));
+            let rest: u64 = typed(sk, offset!(sock_v6_daddr) + 8);
+            let mut addr = [0; 16];
+            core::ptr::write_unaligned(addr.as_mut_ptr().cast(), half);
+            core::ptr::write_unaligned(addr.as_mut_ptr().add(8).cast(), rest);
+            addr
+        } else {
+            return None;
+        };
+        Some(Remote { addr, port })
+    }
+}
+
+/// An IPv4 address (as it lies in memory) as v4-mapped IPv6.
+#[inline(always)]
+pub fn v4_mapped(addr: [u8; 4]) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, addr[0], addr[1], addr[2], addr[3]]
+}
+
+/// `tp_btf/sock_send_length`: `(struct sock *sk, int ret, int flags)`.
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn egress_send(ctx: BtfTracePointContext) -> i32 {
+    let sent: i32 = ctx.arg(1);
+    if sent <= 0 {
+        return 0;
+    }
+    let bytes = sent as u64;
+    let sk: *const u8 = ctx.arg(0);
+    let family: u16 = unsafe { typed(sk, offset!(sock_family)) };
+    if !(family == AF_INET || family == AF_INET6 || family == AF_PACKET || family == AF_VSOCK) {
+        count(APP_LOCAL_FAMILY, bytes);
+        return 0;
+    }
+    count(APP_TOTAL, bytes);
+    let Some(state) = slots::storage(sk.cast_mut().cast(), true) else {
+        count(APP_NO_STORAGE, bytes);
+        return 0;
+    };
+    let who = Current::get();
+    let cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
+    match place_of(sk, state, cookie, family, &who) {
+        Some(place) => slots::add_app(place, bytes),
+        None => count(APP_NO_SLOT, bytes),
+    }
+    let _ = ctx.as_ptr();
+    0
+}
+
+/// The slot for a send of `who`.
+#[inline(always)]
+fn place_of(sk: *const u8, state: *mut SocketState, cookie: u64, family: u16, who: &Current) -> Option<Place> {
+    if unsafe { (*state).unconnected } != 0 {
+        if let Some(pending) = PENDING.get_ptr(&who.pid_tgid) {
+            let pending = unsafe { *pending };
+            if pending.cookie == cookie
+                && let Some(place) = slots::find(pending.slot)
+            {
+                let _ = PENDING.remove(&who.pid_tgid);
+                return Some(place);
+            }
+        }
+    } else if let Some(place) = slots::find(unsafe { (*state).slot })
+        && slots::owned_by(place.slot, who)
+    {
+        // The usual case: one process, one destination.
+        return Some(place);
+    }
+    if unsafe { (*state).direction } == DIRECTION_UNKNOWN {
+        unsafe { (*state).direction = DIRECTION_INITIATED };
+    }
+    let origin = origin_of(sk, cookie, unsafe { (*state).direction });
+    let remote = remote_of(sk, family);
+    if origin.protocol != IPPROTO_TCP
+        && let Some(remote) = remote
+    {
+        return slots::for_destination(state, &origin, Some(who), &remote);
+    }
+    let place = slots::for_process(state, &origin, who)?;
+    match remote {
+        Some(remote) if unsafe { (*place.slot).addressed } == ADDRESS_NONE => slots::address(place.slot, &remote),
+        Some(_) => {}
+        None => count(SEND_NO_DESTINATION, 0),
+    }
+    Some(place)
+}
+
+/// `tp_btf/sock_recv_length`: `(struct sock *sk, int ret, int flags)`.
+#[btf_tracepoint(function = "sock_recv_length")]
+pub fn egress_recv(ctx: BtfTracePointContext) -> i32 {
+    let received: i32 = ctx.arg(1);
+    let flags: i32 = ctx.arg(2);
+    if received <= 0 || flags & MSG_PEEK != 0 {
+        return 0;
+    }
+    let sk: *const u8 = ctx.arg(0);
+    let family: u16 = unsafe { typed(sk, offset!(sock_family)) };
+    if family != AF_INET && family != AF_INET6 {
+        return 0;
+    }
+    let bytes = received as u64;
+    count(RX_TOTAL, bytes);
+    let Some(state) = slots::storage(sk.cast_mut().cast(), true) else { return 0 };
+    if let Some(place) = slots::find(unsafe { (*state).slot }) {
+        if unsafe { (*place.slot).owned } == 0 {
+            slots::own(place.slot, &kread::Current::get());
+        }
+        slots::add_rx(place, bytes);
+        return 0;
+    }
+    if unsafe { (*state).direction } == DIRECTION_UNKNOWN {
+        // Nothing was sent before: the peer began.
+        unsafe { (*state).direction = DIRECTION_ACCEPTED };
+    }
+    let protocol: u16 = unsafe { typed(sk, offset!(sock_protocol)) };
+    if protocol == IPPROTO_TCP {
+        // A slot only for what can send (ACKs at least); a pure UDP receiver needs none.
+        let cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
+        let origin = origin_of(sk, cookie, unsafe { (*state).direction });
+        if let Some(place) = slots::for_process(state, &origin, &Current::get()) {
+            if let Some(remote) = remote_of(sk, family) {
+                slots::address(place.slot, &remote);
+            }
+            slots::add_rx(place, bytes);
+        }
+    }
+    0
+}
