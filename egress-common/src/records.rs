@@ -8,6 +8,10 @@
 //! A path is its components from the leaf to the root, each with a NUL behind it, without slashes: `etc/shadow` is
 //! `shadow\0etc\0`. That is the order in which the kernel's dentries lead; user space turns it around.
 
+// With these derived, user space reads records without unsafe code, and a record with implicit padding does not compile.
+#[cfg(feature = "user")]
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// `Header::kind`: [`Fork`].
 pub const KIND_FORK: u16 = 1;
 /// `Header::kind`: [`Exec`].
@@ -19,6 +23,7 @@ pub const KIND_FILE: u16 = 4;
 
 /// First bytes of every record. The process is the one in whose context the record was made.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Header {
     /// `KIND_*`.
@@ -40,6 +45,7 @@ pub const FLAG_UNREADABLE: u16 = 2;
 
 /// What a file is, without its name.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileIdentity {
     /// Inode number.
@@ -58,6 +64,7 @@ pub struct FileIdentity {
 
 /// A process was created (`sched_process_fork`, thread-group leaders only). The header is the parent.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fork {
     /// Header: the parent.
@@ -72,6 +79,7 @@ pub struct Fork {
 
 /// A process ended (its last thread, `sched_process_exit`).
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Exit {
     /// Header.
@@ -91,6 +99,7 @@ pub const EXEC_ARGS_MAX: usize = 4096;
 
 /// A process executed a program (`sched_process_exec`). Tail: filename, interpreter, executable path, cwd, argv.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Exec {
     /// Header.
@@ -151,6 +160,7 @@ pub const FILE_PATH_MAX: usize = 2048;
 
 /// A file that can hold data was opened. Tail: path, empty when it was told before for the same `(dev, ino, generation, name)`.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct File {
     /// Header.

@@ -1,1 +1,3 @@
 //! TODO-sensor
+
+pub mod fields;

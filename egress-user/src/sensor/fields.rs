@@ -1,0 +1,281 @@
+//! Where this kernel keeps the fields that the eBPF programs read, from its own type information (BTF).
+
+use std::path::{Path, PathBuf};
+
+use btf_rs::{Btf, BtfType as _, Type};
+use egress_common::offsets::{Field, MISSING, Offsets};
+
+/// Where the kernel shows its BTF.
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// Bound on the members looked at for one path. The largest structure, `task_struct`, has about 300; BTF that
+/// nests without end stops here.
+const MEMBERS_MAX: u32 = 20_000;
+/// Bound on typedefs, qualifiers and anonymous structures around one member.
+const DEPTH_MAX: u32 = 16;
+
+/// Why the kernel's fields are not known.
+#[derive(Debug, thiserror::Error)]
+pub enum FieldsError {
+    /// The kernel has no BTF.
+    #[error(
+        "{path}: not there: this kernel was built without CONFIG_DEBUG_INFO_BTF, which egress needs \
+         to find the fields of kernel structures; boot a kernel that has it (every distribution's since 2021 does)"
+    )]
+    NoBtf {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// It cannot be read.
+    #[error("{path}: cannot be read: {source}")]
+    Unreadable {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not BTF as `Documentation/bpf/btf.rst` describes it.
+    #[error("{path}: is not the BTF of a kernel: {reason}")]
+    Malformed {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// The fields of the running kernel; `path` is [`VMLINUX`].
+///
+/// # Errors
+/// When there is no BTF, or it cannot be read or parsed. A field that the kernel does not have is no error:
+/// see [`Offsets::missing`].
+pub fn from_host(path: &Path) -> Result<Offsets, FieldsError> {
+    let bytes = std::fs::read(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => FieldsError::NoBtf { path: path.into() },
+        _ => FieldsError::Unreadable { path: path.into(), source },
+    })?;
+    let btf = Btf::from_bytes(&bytes)
+        .map_err(|error| FieldsError::Malformed { path: path.into(), reason: error.to_string() })?;
+    let offsets = resolve(&btf);
+    if offsets == Offsets::UNKNOWN {
+        let reason = "none of the structures that egress reads is in it".to_owned();
+        return Err(FieldsError::Malformed { path: path.into(), reason });
+    }
+    Ok(offsets)
+}
+
+/// Looks up every field of [`Offsets::FIELDS`]; [`MISSING`] for those that are not there.
+#[must_use]
+pub fn resolve(btf: &Btf) -> Offsets {
+    Offsets::from_values(|field| field_offset(btf, field).unwrap_or(MISSING))
+}
+
+/// Byte offset of one field: the first of its paths that exists, in the first structure of its name that has it
+/// (BTF may hold several of one name, and forward declarations).
+fn field_offset(btf: &Btf, field: &Field) -> Option<u32> {
+    let structures = btf.resolve_types_by_name(field.structure).ok()?;
+    field.paths.iter().find_map(|path| {
+        structures.iter().find_map(|structure| {
+            let mut left = MEMBERS_MAX;
+            let bits = path_offset(btf, structure, path, &mut left)?;
+            (bits % 8 == 0).then_some(bits / 8)
+        })
+    })
+}
+
+/// Bit offset of the member that `path` leads to; `None` too when it is a bitfield, which no load can read.
+fn path_offset(btf: &Btf, structure: &Type, path: &str, left: &mut u32) -> Option<u32> {
+    let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
+    let (offset, member) = member_offset(btf, structure, name, DEPTH_MAX, left)?;
+    match rest {
+        None => Some(offset),
+        Some(rest) => offset.checked_add(path_offset(btf, &member, rest, left)?),
+    }
+}
+
+/// Bit offset and type of the member called `name`, also within anonymous structures and unions.
+fn member_offset(
+    btf: &Btf,
+    structure: &Type,
+    name: &str,
+    depth: u32,
+    left: &mut u32,
+) -> Option<(u32, Type)> {
+    let depth = depth.checked_sub(1)?;
+    let (Type::Struct(structure) | Type::Union(structure)) = structure else { return None };
+    for member in &structure.members {
+        *left = left.checked_sub(1)?;
+        let member_name = btf.resolve_name(member).ok()?;
+        if member_name == name {
+            let whole = member.bitfield_size().unwrap_or(0) == 0;
+            return whole.then_some((member.bit_offset(), unqualified(btf, member)?));
+        }
+        if member_name.is_empty()
+            && let Some(inner) = unqualified(btf, member)
+            && let Some((offset, found)) = member_offset(btf, &inner, name, depth, left)
+        {
+            return Some((member.bit_offset().checked_add(offset)?, found));
+        }
+    }
+    None
+}
+
+/// The type of a member, without typedefs, qualifiers and tags.
+fn unqualified(btf: &Btf, member: &btf_rs::Member) -> Option<Type> {
+    let mut found = btf.resolve_chained_type(member).ok()?;
+    for _ in 0..DEPTH_MAX {
+        let next = match &found {
+            Type::Typedef(inner) => inner.get_type_id(),
+            Type::Const(inner) | Type::Volatile(inner) | Type::Restrict(inner) => inner.get_type_id(),
+            Type::TypeTag(inner) => inner.get_type_id(),
+            _ => return Some(found),
+        };
+        found = btf.resolve_type_by_id(next?).ok()?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn vmlinux() -> Vec<u8> {
+        std::fs::read(VMLINUX).expect("this kernel has BTF")
+    }
+
+    #[test]
+    fn this_kernel_has_every_field() {
+        let start = std::time::Instant::now();
+        let offsets = from_host(Path::new(VMLINUX)).expect("resolves");
+        println!("resolved in {:?}: {offsets:?}", start.elapsed());
+        assert_eq!(offsets.missing().collect::<Vec<_>>(), Vec::<&str>::new());
+    }
+
+    /// Relations that the C sources fix on every kernel that does not shuffle its structures (CONFIG_RANDSTRUCT).
+    #[test]
+    fn offsets_are_those_of_the_sources() {
+        let o = from_host(Path::new(VMLINUX)).expect("resolves");
+        // include/net/sock.h: sock_common is first, skc_daddr is first in it, skc_rcv_saddr follows.
+        assert_eq!((o.sock_daddr, o.sock_rcv_saddr), (0, 4));
+        // struct { skc_dport; skc_num; } and then the family: 8 bytes of addresses, 4 of hash, 2 + 2 of ports.
+        assert_eq!((o.sock_dport, o.sock_num, o.sock_family), (12, 14, 16));
+        // skc_v6_rcv_saddr follows skc_v6_daddr, both struct in6_addr.
+        assert_eq!(o.sock_v6_rcv_saddr, o.sock_v6_daddr + 16);
+        // include/linux/path.h: two pointers.
+        assert_eq!((o.path_mnt, o.path_dentry), (0, 8));
+        // fs/mount.h: hlist_node (2 pointers), mnt_parent, mnt_mountpoint, mnt.
+        assert_eq!((o.mount_mnt_parent, o.mount_mnt_mountpoint, o.mount_mnt), (16, 24, 32));
+        assert_eq!(o.vfsmount_mnt_root, 0);
+        // include/linux/dcache.h: qstr is { hash_len: u64, name: pointer }.
+        assert_eq!(o.dentry_d_name_name, o.dentry_d_name_hash_len + 8);
+        // include/linux/sched.h: pid, tgid. include/linux/cred.h: uid, gid, suid, sgid, euid.
+        assert_eq!(o.task_tgid, o.task_pid + 4);
+        assert_eq!((o.cred_gid, o.cred_euid), (o.cred_uid + 4, o.cred_uid + 16));
+        // include/linux/mm_types.h: arg_start, arg_end. fs.h: i_mode is first in struct inode.
+        assert_eq!(o.mm_arg_end, o.mm_arg_start + 8);
+        assert_eq!(o.inode_i_mode, 0);
+        // include/linux/sched.h, CONFIG_AUDIT: kuid_t loginuid, unsigned int sessionid.
+        assert_eq!(o.task_sessionid, o.task_loginuid + 4);
+        // include/linux/fdtable.h: max_fds, then (aligned) fd.
+        assert_eq!((o.fdtable_max_fds, o.fdtable_fd), (0, 8));
+    }
+
+    #[test]
+    fn what_is_not_there_is_missing() {
+        let btf = Btf::from_bytes(&vmlinux()).expect("parses");
+        let offset = |structure, paths| field_offset(&btf, &Field { name: "test", structure, paths });
+        assert_eq!(offset("task_struct", &["no_such_member"]), None);
+        assert_eq!(offset("no_such_structure", &["pid"]), None);
+        assert_eq!(offset("path", &["mnt.mnt_root"]), None, "behind a pointer");
+        assert_eq!(offset("task_struct", &["in_execve"]), None, "a bitfield");
+        assert_eq!(offset("path", &["gone", "dentry"]), Some(8), "the second name counts");
+        assert_eq!(offset("sock", &["__sk_common.skc_net.net"]), offset("sock_common", &["skc_net"]));
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let missing = from_host(Path::new("/nonexistent/vmlinux")).expect_err("not there");
+        assert!(matches!(missing, FieldsError::NoBtf { .. }));
+        assert!(missing.to_string().contains("CONFIG_DEBUG_INFO_BTF"), "{missing}");
+        let mut file = tempfile::NamedTempFile::new().expect("temporary file");
+        file.write_all(b"not BTF").expect("writes");
+        let garbage = from_host(file.path()).expect_err("garbage");
+        assert!(matches!(garbage, FieldsError::Malformed { .. }), "{garbage}");
+    }
+
+    /// Damaged copies of a real BTF: an error or missing fields, never a panic or a hang.
+    #[test]
+    fn damaged_btf_is_survived() {
+        let whole = small_btf();
+        assert!(Btf::from_bytes(&whole).is_ok());
+        for length in (0..whole.len()).step_by(7) {
+            let _ = Btf::from_bytes(&whole[..length]).map(|btf| resolve(&btf));
+        }
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..3_000 {
+            let mut damaged = whole.clone();
+            for _ in 0..3 {
+                // xorshift64 (Marsaglia 2003): the same damage in every run.
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                let at = usize::try_from(state % whole.len() as u64).expect("fits");
+                damaged[at] ^= (state >> 40) as u8 | 1;
+            }
+            let _ = Btf::from_bytes(&damaged).map(|btf| resolve(&btf));
+        }
+    }
+
+    /// `struct path { struct path; const struct path; }`, without names: nests without end, two ways each time.
+    #[test]
+    fn endless_nesting_ends() {
+        let member = |kind_id: u32| [0_u32, kind_id, 0];
+        let types: Vec<u32> = [
+            vec![1, (4 << 24) | 2, 16], // 1: struct "path", 2 members
+            member(1).to_vec(),
+            member(2).to_vec(),
+            vec![0, 10 << 24, 1], // 2: const of 1
+        ]
+        .concat();
+        let btf = Btf::from_bytes(&btf_bytes(&types, b"\0path\0")).expect("well-formed");
+        assert_eq!(resolve(&btf), Offsets::UNKNOWN);
+    }
+
+    fn btf_bytes(types: &[u32], strings: &[u8]) -> Vec<u8> {
+        let type_len = u32::try_from(types.len() * 4).expect("small");
+        let str_len = u32::try_from(strings.len()).expect("small");
+        let mut bytes = vec![0x9f, 0xeb, 1, 0];
+        for word in [24, 0, type_len, type_len, str_len].iter().chain(types) {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.extend(strings);
+        bytes
+    }
+
+    /// `struct sock { struct { const typedef_u32 skc_daddr; } __sk_common; }` and the like: every kind that is walked,
+    /// small enough to damage thousands of times.
+    fn small_btf() -> Vec<u8> {
+        let strings = b"\0u32\0t\0sock\0__sk_common\0skc_daddr\0path\0mnt\0dentry\0";
+        let at = |name: &str| {
+            let offset = strings.windows(name.len()).position(|window| window == name.as_bytes());
+            u32::try_from(offset.expect("listed")).expect("small")
+        };
+        let types: Vec<u32> = [
+            vec![at("u32"), 1 << 24, 4, 32],                       // 1: int
+            vec![at("t"), 8 << 24, 1],                             // 2: typedef of 1
+            vec![0, 10 << 24, 2],                                  // 3: const of 2
+            vec![0, (5 << 24) | 1, 4, at("skc_daddr"), 3, 0],      // 4: union { 3 skc_daddr; }
+            vec![0, (4 << 24) | 1, 4, 0, 4, 0],                    // 5: struct { 4; }
+            vec![at("sock"), (4 << 24) | 1, 4, at("__sk_common"), 5, 0], // 6: struct sock { 5 __sk_common; }
+            vec![0, 2 << 24, 6],                                   // 7: pointer to 6
+            vec![at("path"), (4 << 24) | 2, 16, at("mnt"), 7, 0, at("dentry"), 7, 64], // 8: struct path
+        ]
+        .concat();
+        let bytes = btf_bytes(&types, strings);
+        let offsets = resolve(&Btf::from_bytes(&bytes).expect("well-formed"));
+        assert_eq!((offsets.sock_daddr, offsets.path_mnt, offsets.path_dentry), (0, 0, 8));
+        bytes
+    }
+}
