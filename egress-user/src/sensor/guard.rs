@@ -1,0 +1,60 @@
+//! One daemon on a host: two would count every byte twice.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use egress_common::names::PROG_WIRE;
+use rustix::fs::{FlockOperation, flock};
+
+/// Held while a daemon runs.
+#[derive(Debug)]
+pub struct Guard {
+    _lock: Option<File>,
+}
+
+/// Somebody else runs.
+#[derive(Debug)]
+pub struct Taken {
+    /// Its process id, when it told.
+    pub pid: Option<u32>,
+}
+
+impl Guard {
+    /// Becomes the only one. Containers see other files but the same kernel, so that the kernel is asked too.
+    ///
+    /// # Errors
+    /// Somebody else runs.
+    pub fn acquire(lock: &Path) -> Result<Self, Taken> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(lock);
+        let file = match file {
+            Ok(mut file) => {
+                if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                    let mut pid = String::new();
+                    let _ = (&mut file).take(16).read_to_string(&mut pid);
+                    return Err(Taken { pid: pid.trim().parse().ok() });
+                }
+                let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+                if let Err(error) = written {
+                    log::warn!("{}: {error}", lock.display());
+                }
+                Some(file)
+            }
+            Err(error) => {
+                log::warn!("{}: {error}: only the kernel is asked whether another daemon runs", lock.display());
+                None
+            }
+        };
+        if loaded() {
+            return Err(Taken { pid: None });
+        }
+        Ok(Self { _lock: file })
+    }
+}
+
+/// Whether the kernel holds a program of ours.
+#[must_use]
+pub fn loaded() -> bool {
+    aya::programs::loaded_programs().flatten().any(|info| info.name() == PROG_WIRE.as_bytes())
+}

@@ -1,0 +1,96 @@
+//! The hooks: what is observed, by what method, and what is lost without it.
+//!
+//! A new hook is a row in [`HOOKS`] and a program of that name in the object.
+
+use egress_common::names;
+
+/// How a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// `tp_btf/NAME`: a tracepoint with arguments that the verifier knows.
+    BtfTracepoint(&'static str),
+    /// `tracepoint/syscalls/NAME`.
+    SyscallTracepoint(&'static str),
+    /// `cgroup_skb/egress` at the cgroup2 root.
+    CgroupSkbEgress,
+    /// `cgroup/NAME` at the cgroup2 root.
+    CgroupSockAddr(&'static str),
+    /// `cgroup/sock_release` at the cgroup2 root.
+    CgroupSockRelease,
+}
+
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::BtfTracepoint(name) => write!(f, "tp_btf/{name}"),
+            Self::SyscallTracepoint(name) => write!(f, "tracepoint/syscalls/{name}"),
+            Self::CgroupSkbEgress => f.write_str("cgroup_skb/egress"),
+            Self::CgroupSockAddr(name) => write!(f, "cgroup/{name}"),
+            Self::CgroupSockRelease => f.write_str("cgroup/sock_release"),
+        }
+    }
+}
+
+/// One hook.
+#[derive(Clone, Copy, Debug)]
+pub struct Hook {
+    /// Its name in `doctor`, metrics and configuration.
+    pub name: &'static str,
+    /// The program in the object.
+    pub program: &'static str,
+    /// How it is attached.
+    pub method: Method,
+    /// Kernel fields without which the program is refused.
+    pub needs: &'static [&'static str],
+    /// What is lost without it.
+    pub gives: &'static str,
+    /// Without any of these, there is nothing to run for.
+    pub essential: bool,
+    /// Some kernels are built without this system call (the old `open` and `creat` on arm64): no degradation.
+    pub optional: bool,
+}
+
+const LEADER: [&str; 2] = ["task_group_leader", "task_start_boottime"];
+const SOCKET: &[&str] = &[LEADER[0], LEADER[1], "sock_family", "sock_protocol", "sock_net", "net_ns_inum", "sock_dport", "sock_daddr", "sock_v6_daddr"];
+const PROCESS: &[&str] = &[LEADER[0], LEADER[1], "task_tgid", "task_pid"];
+
+const fn hook(name: &'static str, program: &'static str, method: Method, needs: &'static [&'static str], gives: &'static str) -> Hook {
+    Hook { name, program, method, needs, gives, essential: false, optional: false }
+}
+
+/// Every hook, in the order in which they are attached: who is told before what they send.
+pub const HOOKS: &[Hook] = &[
+    hook("fork", names::PROG_FORK, Method::BtfTracepoint("sched_process_fork"), PROCESS, "process tree"),
+    hook("exec", names::PROG_EXEC, Method::BtfTracepoint("sched_process_exec"), PROCESS, "executables, arguments, users, sessions, containers"),
+    hook("exit", names::PROG_EXIT, Method::BtfTracepoint("sched_process_exit"), &[LEADER[0], LEADER[1], "task_tgid", "task_signal", "task_exit_code"], "ends of processes"),
+    hook("connect4", names::PROG_CONNECT4, Method::CgroupSockAddr("connect4"), &LEADER, "owner of the first packets and direction, IPv4"),
+    hook("connect6", names::PROG_CONNECT6, Method::CgroupSockAddr("connect6"), &LEADER, "owner of the first packets and direction, IPv6"),
+    hook("sendmsg4", names::PROG_SENDMSG4, Method::CgroupSockAddr("sendmsg4"), &LEADER, "destinations of unconnected UDP sends, IPv4"),
+    hook("sendmsg6", names::PROG_SENDMSG6, Method::CgroupSockAddr("sendmsg6"), &LEADER, "destinations of unconnected UDP sends, IPv6"),
+    hook("sock_release", names::PROG_SOCK_RELEASE, Method::CgroupSockRelease, &[], "ends of UDP and raw sockets at once, not by age"),
+    hook("socket_state", names::PROG_SOCK_STATE, Method::BtfTracepoint("inet_sock_set_state"), &[LEADER[0], LEADER[1], "sock_family", "sock_protocol", "sock_net", "net_ns_inum", "sock_num"], "ends of TCP connections, accepted connections, listeners"),
+    Hook { essential: true, ..hook("send", names::PROG_SEND, Method::BtfTracepoint("sock_send_length"), SOCKET, "application bytes by process") },
+    hook("recv", names::PROG_RECV, Method::BtfTracepoint("sock_recv_length"), SOCKET, "received bytes, so the up/down ratio"),
+    Hook { essential: true, ..hook("wire", names::PROG_WIRE, Method::CgroupSkbEgress, &[], "wire bytes and packets by socket") },
+    Hook { optional: true, ..hook("open", names::PROG_OPEN, Method::SyscallTracepoint("sys_exit_open"), &LEADER, "files opened by open(2)") },
+    hook("openat", names::PROG_OPENAT, Method::SyscallTracepoint("sys_exit_openat"), &LEADER, "files opened by openat(2)"),
+    Hook { optional: true, ..hook("openat2", names::PROG_OPENAT2, Method::SyscallTracepoint("sys_exit_openat2"), &LEADER, "files opened by openat2(2)") },
+    Hook { optional: true, ..hook("creat", names::PROG_CREAT, Method::SyscallTracepoint("sys_exit_creat"), &LEADER, "files opened by creat(2)") },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use egress_common::offsets::Offsets;
+
+    #[test]
+    fn every_needed_field_is_in_the_table_and_names_are_unique() {
+        for hook in HOOKS {
+            for field in hook.needs {
+                assert!(Offsets::FIELDS.iter().any(|known| known.name == *field), "{}: {field}", hook.name);
+            }
+            assert_eq!(HOOKS.iter().filter(|other| other.name == hook.name || other.program == hook.program).count(), 1);
+            assert!(hook.program.len() < 16, "{}: the kernel cuts program names at 15 bytes", hook.program);
+        }
+    }
+}
