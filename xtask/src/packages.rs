@@ -1,0 +1,63 @@
+//! Debian packages that the project needs: the one list.
+
+/// A Debian package, and why it is needed.
+pub struct Package {
+    /// Its name.
+    pub name: &'static str,
+    /// What would not work without it.
+    pub why: &'static str,
+}
+
+const fn package(name: &'static str, why: &'static str) -> Package {
+    Package { name, why }
+}
+
+/// A Rust that can build its own `core`, for machines without a nightly that has `rust-src`.
+pub const RUST: &[Package] = &[
+    package(
+        "rustc-web",
+        "a current compiler (Debian updates it for its browsers)",
+    ),
+    package("cargo-web", "its cargo"),
+    package(
+        "rust-web-src",
+        "the sources of its core, which is built for BPF",
+    ),
+];
+
+/// Clippy for that Rust: it has to be the compiler's own.
+pub const RUST_LINTS: &[Package] = &[package("rust-web-clippy", "lints the eBPF programs")];
+
+/// What the tests on the real kernel run. They need root.
+pub const KERNEL_TESTS: &[Package] = &[
+    package(
+        "iproute2",
+        "network namespaces, veth pairs, tc; ss as a second opinion on sockets",
+    ),
+    package("nftables", "counters and losses in the sink namespace"),
+    package("ethtool", "segmentation offload on and off on veth"),
+    package("procps", "sysctl in a namespace"),
+    package("cron", "jobs that a real scheduler starts"),
+    package(
+        "curl",
+        "uploads as they are made in the field; reads /metrics",
+    ),
+    package("openssh-client", "scp and sftp uploads"),
+    package(
+        "openssh-server",
+        "their other end, and a server that is made to send",
+    ),
+    package(
+        "openssl",
+        "TLS peers, for the server name in the ClientHello",
+    ),
+    package("prometheus", "promtool and a real scrape of /metrics"),
+    package(
+        "python3-minimal",
+        "scripts as jobs: the script is the job, not its interpreter",
+    ),
+    package("rsync", "uploads of a whole tree"),
+    package("socat", "UDP, raw and UNIX-socket senders and relays"),
+    package("systemd", "systemd-analyze checks the unit in deploy/"),
+    package("tar", "archives in a lineage"),
+];
