@@ -31,33 +31,30 @@ pub const RUST_LINTS: &[Package] = &[package("rust-web-clippy", "lints the eBPF 
 /// What the tests on the real kernel run. They need root.
 pub const KERNEL_TESTS: &[Package] = &[
     package(
-        "iproute2",
-        "network namespaces, veth pairs, tc; ss as a second opinion on sockets",
+        "bpftool",
+        "a second opinion on programs, links and pinned maps",
     ),
-    package("nftables", "counters and losses in the sink namespace"),
-    package("ethtool", "segmentation offload on and off on veth"),
-    package("procps", "sysctl in a namespace"),
-    package("cron", "jobs that a real scheduler starts"),
+    package("bsdutils", "script(1): senders that have a terminal"),
     package(
         "curl",
         "uploads as they are made in the field; reads /metrics",
     ),
+    package("ethtool", "segmentation offload on and off on veth"),
+    package(
+        "iproute2",
+        "network namespaces, veth pairs, tc; ss as a second opinion on sockets",
+    ),
+    package("nftables", "counters and losses in the sink namespace"),
     package("openssh-client", "scp and sftp uploads"),
     package(
         "openssh-server",
         "their other end, and a server that is made to send",
     ),
-    package(
-        "openssl",
-        "TLS peers, for the server name in the ClientHello",
-    ),
+    package("procps", "sysctl in a namespace"),
     package("prometheus", "promtool and a real scrape of /metrics"),
-    package(
-        "python3-minimal",
-        "scripts as jobs: the script is the job, not its interpreter",
-    ),
-    package("rsync", "uploads of a whole tree"),
-    package("socat", "UDP, raw and UNIX-socket senders and relays"),
     package("systemd", "systemd-analyze checks the unit in deploy/"),
-    package("tar", "archives in a lineage"),
+    package(
+        "util-linux",
+        "unshare, nsenter, setpriv and setsid: senders in other namespaces, users, sessions",
+    ),
 ];
