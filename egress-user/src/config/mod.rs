@@ -27,6 +27,12 @@ pub const EXAMPLE: &str = include_str!("../../../egress.example.toml");
 pub const RESERVED_SCOPES: [&str; 6] =
     ["loopback", "link", "private", "public", "unknown", "other"];
 
+/// Reads a duration as the configuration has it: `"100ms"`, `"10s"`, `"1h 30m"`. `None` when it is not one.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    quantity::duration(text)
+}
+
 /// A configured glob, compiled as everywhere in this program: `*` and `?` stop at `/`, `**` does not.
 ///
 /// # Errors
