@@ -55,7 +55,13 @@ impl Baseline {
     }
 
     /// Notes a transfer, and tells when its parts were first seen (now, for a new one).
-    pub(super) fn note(&mut self, key: &Arc<PairKey>, job: &Job, process: &Process, at: BootTime) -> FirstSeen {
+    pub(super) fn note(
+        &mut self,
+        key: &Arc<PairKey>,
+        job: &Job,
+        process: &Process,
+        at: BootTime,
+    ) -> FirstSeen {
         let executable = (process.executable.id, process.executable.path.clone());
         FirstSeen {
             job: first(&mut self.jobs, key, at),
@@ -83,12 +89,22 @@ impl Baseline {
     /// Known destinations and executables, and sizes, forgotten for lack of room.
     pub(super) fn evicted(&self) -> (u64, u64) {
         let places = self.jobs.evicted() + self.users.evicted() + self.host.evicted();
-        (places + self.executables.evicted(), self.job_sizes.evicted())
+        (
+            places + self.executables.evicted(),
+            self.job_sizes.evicted(),
+        )
     }
 }
 
-fn first<K: Clone + Eq + std::hash::Hash>(map: &mut Lru<K, Seen>, key: &K, at: BootTime) -> BootTime {
-    let (seen, _) = map.entry(key, || Seen { first: at, last: at });
+fn first<K: Clone + Eq + std::hash::Hash>(
+    map: &mut Lru<K, Seen>,
+    key: &K,
+    at: BootTime,
+) -> BootTime {
+    let (seen, _) = map.entry(key, || Seen {
+        first: at,
+        last: at,
+    });
     if at.saturating_sub(seen.last) > FORGET {
         seen.first = at;
     }
@@ -134,7 +150,11 @@ mod tests {
         assert_eq!(baseline.note(&key, &job, &process, 5).host, 5);
         assert_eq!(baseline.note(&key, &job, &process, 9).host, 5);
         let late = 9 + FORGET + 1;
-        assert_eq!(baseline.note(&key, &job, &process, late).host, late, "new again");
+        assert_eq!(
+            baseline.note(&key, &job, &process, late).host,
+            late,
+            "new again"
+        );
         assert_eq!(baseline.known(), 1);
     }
 

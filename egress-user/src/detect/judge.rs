@@ -16,13 +16,9 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest as _, Sha256};
 
-use super::pair::{Episode, FILES, Pair, PairKey};
+use super::pair::{Episode, FILES, Pair, PairKey, RECENT, same_file};
 use super::score::{Signals, techniques};
-use super::signal::{
-    asymmetry, automation, cadence, chunking, disguise, novelty,
-    source::{self, Reading},
-    volume,
-};
+use super::signal::{asymmetry, automation, cadence, chunking, disguise, novelty, source, volume};
 use crate::config;
 use crate::model::{Alert, BootTime, Coverage, FileEvidence, Rule, Signal};
 
@@ -38,6 +34,16 @@ pub(super) enum No {
     Fresh,
 }
 
+/// What repetition there is, and what is needed.
+struct Repetition {
+    /// Distinct processes among the recent episodes.
+    processes: usize,
+    /// A scheduler started each.
+    scheduled: bool,
+    /// Episodes that are needed.
+    needed: u64,
+}
+
 /// What a judgement knows beside the pair.
 pub(super) struct Bench<'a> {
     pub(super) config: &'a config::Detection,
@@ -50,22 +56,21 @@ pub(super) struct Bench<'a> {
 impl Bench<'_> {
     /// Judges the pair's recent episodes together.
     pub(super) fn automated(&self, pair: &Pair, accepted: bool) -> Result<(u8, Vec<Signal>), No> {
-        let processes = pair.recent.iter().map(|e| e.process).collect::<BTreeSet<_>>().len();
-        // A daemon is under systemd too; what a scheduler starts again and again is a new process each time.
-        let few = usize::try_from(self.config.min_episodes_scheduled).unwrap_or(usize::MAX).max(2);
-        let scheduled = automation::scheduled(&pair.job.scheduler) && processes >= few;
-        let needed = if scheduled { few } else { usize::try_from(self.config.min_episodes).unwrap_or(usize::MAX).max(3) };
+        let repetition = self.repetition(pair);
         let (tx, rx) = pair.recent.iter().fold((0_u64, 0_u64), |(tx, rx), e| {
-            (tx.saturating_add(e.moved.app), rx.saturating_add(e.moved.rx))
+            (
+                tx.saturating_add(e.moved.app),
+                rx.saturating_add(e.moved.rx),
+            )
         });
         // Cheap gates first: most pairs end here.
-        if pair.recent.len() < needed.min(super::pair::RECENT) || !asymmetry::judge(tx, rx).holds {
+        if pair.begun < repetition.needed || !asymmetry::judge(tx, rx).holds {
             return Err(No::Evidence);
         }
         if self.fresh(pair, Rule::AutomatedExfiltration) {
             return Err(No::Fresh);
         }
-        let signals = self.signals(pair, needed, scheduled, processes, (tx, rx));
+        let signals = self.signals(pair, &repetition, (tx, rx));
         if !signals.automation.holds || !signals.regular() {
             return Err(No::Evidence);
         }
@@ -88,16 +93,25 @@ impl Bench<'_> {
     }
 
     /// Judges one episode by itself: `episode` ended, or is going on.
-    pub(super) fn bulk(&self, pair: &Pair, episode: &Episode, accepted: bool) -> Result<(u8, Vec<Signal>), No> {
+    pub(super) fn bulk(
+        &self,
+        pair: &Pair,
+        episode: &Episode,
+        accepted: bool,
+    ) -> Result<(u8, Vec<Signal>), No> {
         let moved = episode.moved;
         let new = self.novelty(pair).new_to_host();
-        if moved.app < self.config.bulk_bytes || accepted || !new || !asymmetry::judge(moved.app, moved.rx).holds {
+        if moved.app < self.config.bulk_bytes
+            || accepted
+            || !new
+            || !asymmetry::judge(moved.app, moved.rx).holds
+        {
             return Err(No::Evidence);
         }
         if self.fresh(pair, Rule::SensitiveBulkTransfer) {
             return Err(No::Fresh);
         }
-        let mut signals = self.signals(pair, usize::MAX, false, 1, (moved.app, moved.rx));
+        let mut signals = self.signals(pair, &self.repetition(pair), (moved.app, moved.rx));
         signals.source = source::judge(&episode.reading, pair.files.len());
         signals.volume = volume::judge(moved.app, pair.usual);
         let score = signals.bulk();
@@ -128,32 +142,58 @@ impl Bench<'_> {
         }
     }
 
-    fn signals(
-        &self,
-        pair: &Pair,
-        needed: usize,
-        scheduled: bool,
-        processes: usize,
-        (tx, rx): (u64, u64),
-    ) -> Signals {
+    fn repetition(&self, pair: &Pair) -> Repetition {
+        let processes = pair
+            .recent
+            .iter()
+            .map(|e| e.process)
+            .collect::<BTreeSet<_>>()
+            .len();
+        let few = self.config.min_episodes_scheduled.max(2);
+        // A daemon is under systemd too; what a scheduler starts again and again is a new process each time.
+        let scheduled = automation::scheduled(&pair.job.scheduler)
+            && u32::try_from(processes).is_ok_and(|processes| processes >= few);
+        let needed = if scheduled {
+            few
+        } else {
+            self.config.min_episodes.max(3)
+        };
+        Repetition {
+            processes,
+            scheduled,
+            needed: needed.into(),
+        }
+    }
+
+    fn signals(&self, pair: &Pair, repetition: &Repetition, (tx, rx): (u64, u64)) -> Signals {
+        // More than are kept cannot be looked at.
+        let needed = usize::try_from(repetition.needed)
+            .unwrap_or(RECENT)
+            .min(RECENT);
         let starts = starts(pair);
         let sizes = pair.recent.iter().map(|e| e.moved.app).collect::<Vec<_>>();
         let cadence = cadence::judge(&cadence::Input {
             starts: &starts,
             needed,
-            scheduled,
+            scheduled: repetition.scheduled,
         });
         let strongest = pair
             .recent
             .iter()
             .map(|e| e.reading)
-            .reduce(|best, next| if next.score() >= best.score() { next } else { best })
+            .reduce(|best, next| {
+                if next.score() >= best.score() {
+                    next
+                } else {
+                    best
+                }
+            })
             .unwrap_or_default();
         Signals {
             automation: automation::judge(&automation::Input {
                 scheduler: &pair.job.scheduler,
                 terminal: pair.job.interactive || pair.process.identity.tty.is_some(),
-                processes,
+                processes: repetition.processes,
                 paced: cadence.holds,
             }),
             cadence,
@@ -179,7 +219,7 @@ pub(super) fn alert(
     (key, pair): (&PairKey, &mut Pair),
     rule: Rule,
     (score, signals): (u8, Vec<Signal>),
-    others: Vec<FileEvidence>,
+    others: &[FileEvidence],
     (at, coverage): (BootTime, Coverage),
 ) -> Alert {
     let [automated, bulk] = &mut pair.alerted;
@@ -196,7 +236,16 @@ pub(super) fn alert(
         .map(|open| open.episode.end)
         .max(pair.newest().map(|episode| episode.end));
     let mut files = pair.files.clone();
-    files.extend(others.into_iter().filter(|other| pair.files.iter().all(|file| file.file.id != other.file.id)));
+    files.extend(
+        others
+            .iter()
+            .filter(|other| {
+                pair.files
+                    .iter()
+                    .all(|file| !same_file(&file.file, &other.file))
+            })
+            .cloned(),
+    );
     files.truncate(FILES);
     Alert {
         id,
@@ -230,17 +279,14 @@ fn id(rule: Rule, key: &PairKey, first: BootTime, times: u32) -> String {
         Rule::SensitiveBulkTransfer => "bulk",
     };
     let digest = Sha256::digest(format!("{rule} {} {first} {times}", key.text()));
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// A duration in ns, at most 584 years.
 pub(super) fn nanos(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// What a process read for an episode, its sensitive files, and the others (largest first).
-pub(super) struct Asked {
-    pub(super) reading: Reading,
-    pub(super) sensitive: Vec<FileEvidence>,
-    pub(super) others: Vec<FileEvidence>,
 }

@@ -11,10 +11,12 @@
 //! |---|---|
 //! | `detector` | flows to episodes, and when to judge them |
 //! | `pair` | what is kept of one job and one destination |
+//! | `ask` | which files an episode's process read |
 //! | `baseline` | what is usual here: destinations, senders, sizes |
 //! | `signal/` | one pure function a file |
 //! | `judge`, `score` | which signals together are an alert |
 
+mod ask;
 mod baseline;
 mod detector;
 mod judge;

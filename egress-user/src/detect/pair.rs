@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::signal::{novelty::FirstSeen, source::Reading, volume::Usual};
 use crate::model::{
-    BootTime, Destination, Direction, FileEvidence, Flow, FlowDelta, FlowId, Job, JobId, Process, ProcessKey,
+    BootTime, Destination, Direction, FileEvidence, FileRef, Flow, FlowDelta, FlowId, Job, JobId,
+    Process, ProcessKey,
 };
 
 /// Episodes kept of a pair in full; totals cover all.
@@ -49,7 +50,9 @@ impl PairKey {
             job: job.id.clone(),
             place: Place {
                 host: match &destination.domain {
-                    Some(name) if (1..=NAME).contains(&name.len()) => Host::Name(name.to_ascii_lowercase().into()),
+                    Some(name) if (1..=NAME).contains(&name.len()) => {
+                        Host::Name(name.to_ascii_lowercase().into())
+                    }
                     _ => Host::Ip(destination.ip),
                 },
                 port: if accepted { 0 } else { destination.port },
@@ -65,9 +68,16 @@ impl PairKey {
             Host::Name(name) => name.to_string(),
             Host::Ip(ip) => ip.to_string(),
         };
-        let Place { port, transport, .. } = self.place;
+        let Place {
+            port, transport, ..
+        } = self.place;
         format!("{} {host} {port} {transport} {}", self.job.0, self.accepted)
     }
+}
+
+/// Whether it is the same file: by identity, or by path where the identity is not known.
+pub(super) fn same_file(a: &FileRef, b: &FileRef) -> bool {
+    a.id == b.id && (a.id.ino != 0 || a.path == b.path)
 }
 
 /// Bytes of a flow, an episode or a pair. Sums saturate.
@@ -209,7 +219,9 @@ impl Pair {
         open.episode.moved.add(moved);
         open.active = open.active.max(delta.last);
         // A drain comes up to an interval after the bytes; a close has its own time.
-        let end = delta.closed.map_or(delta.last, |closed| closed.min(delta.last));
+        let end = delta
+            .closed
+            .map_or(delta.last, |closed| closed.min(delta.last));
         open.episode.end = open.episode.end.max(end);
         if delta.closed.is_some() {
             open.flows.remove(&delta.id);
@@ -230,15 +242,18 @@ impl Pair {
     /// Bytes without application data for an episode that ended: a closing handshake, an answer that came late.
     pub(super) fn add_late(&mut self, number: u64, moved: Moved) {
         self.moved.add(moved);
-        if let Some(episode) = self.recent.iter_mut().find(|episode| episode.number == number) {
+        if let Some(episode) = self
+            .recent
+            .iter_mut()
+            .find(|episode| episode.number == number)
+        {
             episode.moved.add(moved);
         }
     }
 
     /// Ends the open episode.
-    pub(super) fn end(&mut self, reading: Reading, usual: Usual) {
-        if let Some(Open { mut episode, .. }) = self.open.take() {
-            episode.reading = reading;
+    pub(super) fn end(&mut self, usual: Usual) {
+        if let Some(Open { episode, .. }) = self.open.take() {
             self.usual = usual;
             if self.recent.len() == RECENT {
                 self.recent.pop_front();
@@ -255,7 +270,12 @@ impl Pair {
     /// Keeps sensitive files, each once.
     pub(super) fn keep(&mut self, files: impl IntoIterator<Item = FileEvidence>) {
         for file in files {
-            if self.files.iter().all(|known| known.file.id != file.file.id) && self.files.len() < FILES {
+            if self.files.len() < FILES
+                && self
+                    .files
+                    .iter()
+                    .all(|known| !same_file(&known.file, &file.file))
+            {
                 self.files.push(file);
             }
         }

@@ -99,14 +99,21 @@ fn points(sum: f64) -> u8 {
 /// ATT&CK techniques of automated exfiltration: T1020, with T1029 (Scheduled Transfer) at a beat, T1030 (Data Transfer Size Limits)
 /// in pieces, and T1048 (Exfiltration Over Alternative Protocol) over what is not the web.
 pub(super) fn techniques(signals: &[Signal], destination: &Destination) -> Vec<&'static str> {
-    let holds = |kind| signals.iter().any(|signal| signal.kind == kind && signal.holds);
+    let holds = |kind| {
+        signals
+            .iter()
+            .any(|signal| signal.kind == kind && signal.holds)
+    };
     let parts = [
         (true, "T1020"),
         (holds(SignalKind::Cadence), "T1029"),
         (holds(SignalKind::Chunking), "T1030"),
         (alternative(destination), "T1048"),
     ];
-    parts.iter().filter_map(|(holds, id)| holds.then_some(*id)).collect()
+    parts
+        .iter()
+        .filter_map(|(holds, id)| holds.then_some(*id))
+        .collect()
 }
 
 /// A protocol that moves files, mail or names rather than pages: ICMP, FTP, SSH, SMTP, DNS, TFTP, SMB, rsync, NFS.

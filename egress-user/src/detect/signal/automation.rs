@@ -71,7 +71,9 @@ pub(in crate::detect) fn judge(input: &Input) -> Signal {
         value,
         threshold: THRESHOLD,
         baseline: None,
-        sentence: format!("{who}, {terminal}; {processes} of the same job among the recent transfers."),
+        sentence: format!(
+            "{who}, {terminal}; {processes} of the same job among the recent transfers."
+        ),
     }
 }
 
@@ -95,7 +97,8 @@ mod tests {
         assert!(judge(&input(&none, false, 1, false)).holds, "a daemon");
         let cron = Scheduler::Cron(None);
         assert!(
-            judge(&input(&cron, false, 3, false)).score > judge(&input(&none, false, 3, false)).score
+            judge(&input(&cron, false, 3, false)).score
+                > judge(&input(&none, false, 3, false)).score
         );
     }
 
@@ -103,7 +106,13 @@ mod tests {
     fn somebody_at_the_terminal() {
         let person = Scheduler::Interactive;
         assert!(!judge(&input(&person, true, 12, false)).holds, "by hand");
-        assert!(!judge(&input(&person, true, 1, true)).holds, "one long process");
-        assert!(judge(&input(&person, true, 12, true)).holds, "a loop left running");
+        assert!(
+            !judge(&input(&person, true, 1, true)).holds,
+            "one long process"
+        );
+        assert!(
+            judge(&input(&person, true, 12, true)).holds,
+            "a loop left running"
+        );
     }
 }

@@ -46,7 +46,11 @@ fn gaps(starts: &[BootTime]) -> Vec<u64> {
 /// The value is the negative decimal logarithm of the chance, so 3 is "once in 1,000"; the score is 0.5 at the
 /// threshold and 1 at twice that.
 pub(in crate::detect) fn judge(input: &Input) -> Signal {
-    let threshold = if input.scheduled { THRESHOLD_SCHEDULED } else { THRESHOLD };
+    let threshold = if input.scheduled {
+        THRESHOLD_SCHEDULED
+    } else {
+        THRESHOLD
+    };
     let gaps = gaps(input.starts);
     let Some(middle) = period(input.starts).filter(|_| input.starts.len() >= input.needed) else {
         return Signal {
@@ -65,7 +69,11 @@ pub(in crate::detect) fn judge(input: &Input) -> Signal {
     };
     let mut tests = vec![chance::of_variation(&gaps)];
     // The newest gaps alone: whatever came before the loop was started must not hide it.
-    if let Some(newest) = gaps.len().checked_sub(input.needed.max(MANY + 1) - 1).filter(|skip| *skip > 0) {
+    if let Some(newest) = gaps
+        .len()
+        .checked_sub(input.needed.max(MANY + 1) - 1)
+        .filter(|skip| *skip > 0)
+    {
         tests.push(chance::of_variation(gaps.get(newest..).unwrap_or_default()));
     }
     let mut found = String::new();

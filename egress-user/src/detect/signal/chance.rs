@@ -11,7 +11,11 @@ use super::{float, len};
 const NEVER: f64 = -30.0;
 
 fn bounded(log10: f64) -> f64 {
-    if log10.is_nan() { 0.0 } else { log10.clamp(NEVER, 0.0) }
+    if log10.is_nan() {
+        0.0
+    } else {
+        log10.clamp(NEVER, 0.0)
+    }
 }
 
 /// Coefficient of variation: population standard deviation over mean.
@@ -34,7 +38,8 @@ pub(super) fn of_variation(gaps: &[u64]) -> f64 {
     }
     let n = len(gaps.len());
     let d = n - 1.0;
-    let ball = d / 2.0 * PI.ln() + d * (variation(gaps) / n.sqrt()).ln() - ln_gamma_half(gaps.len() - 1);
+    let ball =
+        d / 2.0 * PI.ln() + d * (variation(gaps) / n.sqrt()).ln() - ln_gamma_half(gaps.len() - 1);
     let simplex = n.ln() / 2.0 - ln_factorial(gaps.len() - 1);
     bounded((ball - simplex) * LOG10_E)
 }
@@ -64,11 +69,17 @@ const WINDOWS: f64 = 16.0;
 /// the chance of such a gathering: the tail of a binomial, times the windows that could have held it (Bonferroni).
 /// The logarithm of the share is the gaps' min-entropy, which a few outliers hardly move.
 pub(super) fn of_concentration(gaps: &[u64]) -> (f64, f64, f64) {
-    let mut bins = gaps.iter().map(|g| (quarter_octave(*g), *g)).collect::<Vec<_>>();
+    let mut bins = gaps
+        .iter()
+        .map(|g| (quarter_octave(*g), *g))
+        .collect::<Vec<_>>();
     bins.sort_unstable();
     let (mut fullest, mut time) = (0_usize, 0.0);
     for (at, (bin, _)) in bins.iter().enumerate() {
-        let window = bins.iter().skip(at).take_while(|(other, _)| other - bin <= 1);
+        let window = bins
+            .iter()
+            .skip(at)
+            .take_while(|(other, _)| other - bin <= 1);
         let count = window.clone().count();
         if count > fullest {
             fullest = count;
@@ -113,7 +124,10 @@ const OVERSAMPLING: f64 = 4.0;
 pub(super) fn of_best_period(starts: &[u64], median_gap: u64) -> (Option<f64>, f64) {
     let mut beats = Vec::with_capacity(starts.len());
     for start in starts {
-        if beats.last().is_none_or(|last| start.saturating_sub(*last) > median_gap / 4) {
+        if beats
+            .last()
+            .is_none_or(|last| start.saturating_sub(*last) > median_gap / 4)
+        {
             beats.push(*start);
         }
     }
@@ -141,7 +155,9 @@ pub(super) fn of_best_period(starts: &[u64], median_gap: u64) -> (Option<f64>, f
         if frequency > 1.0 / (0.8 * gap) {
             break;
         }
-        let [x, y] = turns.iter().fold([0.0, 0.0], |[x, y], ([c, s], _)| [x + c, y + s]);
+        let [x, y] = turns
+            .iter()
+            .fold([0.0, 0.0], |[x, y], ([c, s], _)| [x + c, y + s]);
         let z = (x * x + y * y) / len(turns.len());
         if z > best {
             (best, best_frequency) = (z, frequency);
@@ -163,7 +179,13 @@ mod tests {
     fn the_gamma_function_at_half_steps() {
         // Γ(1) = 1, Γ(3/2) = √π / 2, Γ(2) = 1, Γ(5/2) = 3 √π / 4, Γ(6) = 120.
         let root = std::f64::consts::PI.sqrt();
-        for (d, gamma) in [(0, 1.0), (1, root / 2.0), (2, 1.0), (3, root * 0.75), (10, 120.0)] {
+        for (d, gamma) in [
+            (0, 1.0),
+            (1, root / 2.0),
+            (2, 1.0),
+            (3, root * 0.75),
+            (10, 120.0),
+        ] {
             assert!((ln_gamma_half(d).exp() - gamma).abs() < 1e-9, "{d}");
         }
     }

@@ -19,9 +19,16 @@ pub(in crate::detect) fn judge(sizes: &[u64], needed: usize) -> Signal {
     let tails = short_tails(sizes, modal);
     let enough = sizes.len() >= needed;
     let sentence = if !enough {
-        format!("{} transfers are too few to tell one size; {needed} are needed.", sizes.len())
+        format!(
+            "{} transfers are too few to tell one size; {needed} are needed.",
+            sizes.len()
+        )
     } else if modal < SMALLEST {
-        format!("{count} of {} transfers are about {}, too small for pieces of a file.", sizes.len(), Bytes(modal))
+        format!(
+            "{count} of {} transfers are about {}, too small for pieces of a file.",
+            sizes.len(),
+            Bytes(modal)
+        )
     } else {
         format!(
             "{count} of {} transfers are within 5 % of {}; {tails} runs end in a shorter one.",
@@ -51,7 +58,12 @@ fn mode(sizes: &[u64]) -> (u64, usize) {
     // At most 64 sizes: the square of that is cheaper than being clever.
     sizes
         .iter()
-        .map(|modal| (sizes.iter().filter(|size| same(**size, *modal)).count(), *modal))
+        .map(|modal| {
+            (
+                sizes.iter().filter(|size| same(**size, *modal)).count(),
+                *modal,
+            )
+        })
         .max()
         .map_or((0, 0), |(count, modal)| (modal, count))
 }
@@ -61,7 +73,9 @@ fn short_tails(sizes: &[u64], modal: u64) -> usize {
     sizes
         .windows(3)
         .filter(|three| match three {
-            [a, b, tail] => same(*a, modal) && same(*b, modal) && *tail < modal && !same(*tail, modal),
+            [a, b, tail] => {
+                same(*a, modal) && same(*b, modal) && *tail < modal && !same(*tail, modal)
+            }
             _ => false,
         })
         .count()

@@ -16,15 +16,31 @@ pub(in crate::detect) fn judge(process: &Process) -> Signal {
     let file = &process.executable;
     let path = file.path.as_bytes();
     let parts = [
-        (file.is_memfd(), 1.0, "runs from memory, from a file that never had a path"),
-        (kernel_thread_look(process), 0.9, "looks like a kernel thread, and runs a file"),
-        (file.is_deleted() && !process.seeded, 0.9, "was deleted before it was started"),
+        (
+            file.is_memfd(),
+            1.0,
+            "runs from memory, from a file that never had a path",
+        ),
+        (
+            kernel_thread_look(process),
+            0.9,
+            "looks like a kernel thread, and runs a file",
+        ),
+        (
+            file.is_deleted() && !process.seeded,
+            0.9,
+            "was deleted before it was started",
+        ),
         (
             WRITABLE.iter().any(|place| path.starts_with(place)),
             0.8,
             "lies where anybody can write",
         ),
-        (foreign_name(process), 0.6, "runs under a name that is not its own"),
+        (
+            foreign_name(process),
+            0.6,
+            "runs under a name that is not its own",
+        ),
         (file.is_deleted(), 0.3, "was deleted since it was started"),
     ];
     let found = parts.iter().find(|(holds, ..)| *holds);
@@ -37,7 +53,10 @@ pub(in crate::detect) fn judge(process: &Process) -> Signal {
         threshold: THRESHOLD,
         baseline: None,
         sentence: match found {
-            Some((_, _, what)) => format!("The executable {} (named {}) {what}.", file.path, process.name),
+            Some((_, _, what)) => format!(
+                "The executable {} (named {}) {what}.",
+                file.path, process.name
+            ),
             None => format!("The executable {} does not hide.", file.path),
         },
     }
@@ -45,12 +64,18 @@ pub(in crate::detect) fn judge(process: &Process) -> Signal {
 
 /// `[kworker/0:1]` in `ps` is an empty command line; with a file behind it somebody wrote that.
 fn kernel_thread_look(process: &Process) -> bool {
-    let calls_itself = process.args.first().is_some_and(|arg| arg.as_bytes().starts_with(b"["));
+    let calls_itself = process
+        .args
+        .first()
+        .is_some_and(|arg| arg.as_bytes().starts_with(b"["));
     let named = [&b"kworker/"[..], b"ksoftirqd/", b"migration/", b"kthreadd"]
         .iter()
         .any(|name| process.name.as_bytes().starts_with(name));
     let own = process.executable.path.file_name().starts_with(b"[")
-        || process.args.first().is_some_and(|arg| arg.as_bytes() == b"[");
+        || process
+            .args
+            .first()
+            .is_some_and(|arg| arg.as_bytes() == b"[");
     !process.executable.path.is_empty() && !own && (calls_itself || named)
 }
 
@@ -61,7 +86,10 @@ fn foreign_name(process: &Process) -> bool {
     if name.is_empty() || process.executable.path.is_empty() {
         return false;
     }
-    let script = process.script.as_ref().map(|script| script.path.file_name());
+    let script = process
+        .script
+        .as_ref()
+        .map(|script| script.path.file_name());
     let called = process
         .args
         .first()

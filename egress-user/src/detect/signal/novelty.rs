@@ -57,10 +57,26 @@ impl Input {
 /// New to the host 1; executable new to the network 0.6; new to the user 0.5; new to the job 0.3: the largest counts.
 pub(in crate::detect) fn judge(input: &Input) -> Signal {
     let parts = [
-        (input.new_to_host(), 1.0, "the destination is new to this host"),
-        (input.new(input.seen.executable), 0.6, "the executable never sent anything before"),
-        (input.new(input.seen.user), 0.5, "the destination is new to this user"),
-        (input.new(input.seen.job), 0.3, "the destination is new to this job"),
+        (
+            input.new_to_host(),
+            1.0,
+            "the destination is new to this host",
+        ),
+        (
+            input.new(input.seen.executable),
+            0.6,
+            "the executable never sent anything before",
+        ),
+        (
+            input.new(input.seen.user),
+            0.5,
+            "the destination is new to this user",
+        ),
+        (
+            input.new(input.seen.job),
+            0.3,
+            "the destination is new to this job",
+        ),
     ];
     let found = parts.iter().find(|(new, ..)| *new);
     let value = found.map_or(0.0, |(_, weight, _)| *weight);
@@ -74,7 +90,10 @@ pub(in crate::detect) fn judge(input: &Input) -> Signal {
             "After {watched} of watching and {} known destinations, {what}.",
             input.known
         ),
-        None => format!("The destination and the sender have been known for {}.", Span(input.at.saturating_sub(input.seen.job))),
+        None => format!(
+            "The destination and the sender have been known for {}.",
+            Span(input.at.saturating_sub(input.seen.job))
+        ),
     };
     Signal {
         kind: SignalKind::Novelty,

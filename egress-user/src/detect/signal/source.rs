@@ -49,11 +49,19 @@ impl Reading {
     }
 }
 
-/// `strongest`: the reading with the highest score among the recent episodes; `files`: sensitive files gathered.
+/// `strongest`: the reading with the highest score among the recent episodes; `files`: sensitive files gathered over all.
 pub(in crate::detect) fn judge(strongest: &Reading, files: usize) -> Signal {
-    let value = super::len(files.max(strongest.files));
-    let sentence = if strongest.files == 0 && files == 0 {
-        let known = if strongest.complete { "" } else { " The lineage is incomplete." };
+    let value = if strongest.files == 0 {
+        0.0
+    } else {
+        super::len(files.max(strongest.files))
+    };
+    let sentence = if strongest.files == 0 {
+        let known = if strongest.complete {
+            ""
+        } else {
+            " The lineage is incomplete."
+        };
         format!("No sensitive file is known to have been read.{known}")
     } else {
         format!(
@@ -61,8 +69,16 @@ pub(in crate::detect) fn judge(strongest: &Reading, files: usize) -> Signal {
             value,
             Bytes(strongest.bytes),
             Bytes(strongest.sent),
-            if strongest.handed_on { ", handed on by another process" } else { "" },
-            if strongest.archived { ", through an archiver" } else { "" },
+            if strongest.handed_on {
+                ", handed on by another process"
+            } else {
+                ""
+            },
+            if strongest.archived {
+                ", through an archiver"
+            } else {
+                ""
+            },
         )
     };
     Signal {
@@ -79,8 +95,9 @@ pub(in crate::detect) fn judge(strongest: &Reading, files: usize) -> Signal {
 /// Whether an executable packs, compresses or encrypts, by its file name. It only ever adds to a score.
 pub(in crate::detect) fn is_archiver(name: &[u8]) -> bool {
     const NAMES: [&[u8]; 22] = [
-        b"tar", b"bsdtar", b"cpio", b"ar", b"zip", b"7z", b"7za", b"7zr", b"rar", b"gzip", b"pigz", b"bzip2",
-        b"pbzip2", b"xz", b"zstd", b"lz4", b"gpg", b"gpg2", b"age", b"openssl", b"split", b"base64",
+        b"tar", b"bsdtar", b"cpio", b"ar", b"zip", b"7z", b"7za", b"7zr", b"rar", b"gzip", b"pigz",
+        b"bzip2", b"pbzip2", b"xz", b"zstd", b"lz4", b"gpg", b"gpg2", b"age", b"openssl", b"split",
+        b"base64",
     ];
     NAMES.contains(&name)
 }
@@ -103,8 +120,14 @@ mod tests {
     fn sending_a_file_is_not_using_a_key() {
         assert!(reading(20_000, 20_300).score() > 0.99);
         assert!(reading(20_000, 27_000).score() > STRONG, "base64");
-        assert!(reading(100_000_000, 1_000_000).score() > 0.99, "one piece of it");
-        assert!(reading(2_600, 10_000_000).score() < 0.15, "ssh with its key");
+        assert!(
+            reading(100_000_000, 1_000_000).score() > 0.99,
+            "one piece of it"
+        );
+        assert!(
+            reading(2_600, 10_000_000).score() < 0.15,
+            "ssh with its key"
+        );
         let piped = Reading {
             handed_on: true,
             ..reading(2_600, 10_000_000)
