@@ -10,3 +10,4 @@ pub mod path_table;
 pub mod paths;
 pub mod pid_dir;
 pub mod privilege;
+pub mod proc;
