@@ -28,6 +28,16 @@ impl Gaps {
             .count += 1;
     }
 
+    /// Adds what another part could not read.
+    pub fn merge(&mut self, other: Self) {
+        for (what, gap) in other.0 {
+            self.0
+                .entry(what)
+                .and_modify(|known| known.count += gap.count)
+                .or_insert(gap);
+        }
+    }
+
     /// Every kind, with its count and first cause.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Gap)> {
         self.0.iter().map(|(what, gap)| (*what, gap))
@@ -62,6 +72,12 @@ mod tests {
         gaps.note("exe", "pid 17: Permission denied");
         gaps.note("fd", "pid 17: Permission denied");
         gaps.note("exe", "pid 18: Permission denied");
+        let mut more = Gaps::default();
+        more.note("exe", "pid 19: Permission denied");
+        more.note("cwd", "pid 19: Permission denied");
+        more.merge(gaps.clone());
+        let counts: Vec<_> = more.iter().map(|(what, gap)| (what, gap.count)).collect();
+        assert_eq!(counts, [("cwd", 1), ("exe", 3), ("fd", 1)]);
         let told = gaps.to_string();
         assert_eq!(
             told,

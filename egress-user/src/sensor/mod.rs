@@ -9,6 +9,7 @@ pub mod cgroups;
 pub mod clock;
 pub mod counters;
 pub mod decode;
+mod diag;
 mod error;
 pub mod fields;
 pub mod flows;
@@ -93,11 +94,11 @@ impl Sensor {
     pub fn seed(&self) -> Vec<Observation> {
         let root = Path::new("/proc");
         let (mut found, mut gaps) = proc::processes(root, Some(&self.cgroup_root));
-        let (sockets, socket_gaps) = sockets::owners(root);
-        found.extend(sockets);
-        gaps.extend(socket_gaps);
+        let sockets = sockets::sockets(root);
+        found.extend(sockets.observations);
+        gaps.merge(sockets.gaps);
         for (what, gap) in gaps.iter() {
-            log::warn!("what was there before: {what}: {gap}");
+            log::info!("of what was there before, {what} could not be read {} times; first: {}", gap.count, gap.first);
         }
         found
     }

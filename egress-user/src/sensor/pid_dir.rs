@@ -28,7 +28,7 @@ pub struct PidDir {
 pub struct Stat {
     /// `comm`; for a kernel worker, what it does too.
     pub name: Text,
-    /// One letter (proc_pid_stat(5)).
+    /// One letter (`proc_pid_stat(5)`).
     pub state: u8,
     /// Thread-group id of the parent.
     pub parent: u32,
@@ -206,6 +206,7 @@ impl PidDir {
 }
 
 /// Whether an error only says that the process has ended meanwhile.
+#[must_use]
 pub fn ended(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     [Errno::SRCH, Errno::NOENT]
@@ -223,12 +224,14 @@ pub fn cgroup2_path(cgroup: &[u8]) -> Option<Text> {
 }
 
 /// Decimal digits as a number.
+#[must_use]
 pub fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// 17 in `socket:[17]`.
-fn bracketed(link: &[u8], kind: &str) -> Option<u64> {
+/// 17 in `socket:[17]`, if it is of that kind.
+#[must_use]
+pub fn bracketed(link: &[u8], kind: &str) -> Option<u64> {
     number(
         link.strip_prefix(kind.as_bytes())?
             .strip_prefix(b":[")?
