@@ -162,10 +162,9 @@ pub fn check_books(records: &[Value]) -> Result<()> {
     }
     let flows: Vec<&Value> = of(records, "flow").collect();
     let all = sum(flows.iter().copied());
-    let owned = sum(flows
-        .iter()
-        .copied()
-        .filter(|flow| at(flow, "process.pid").is_some()));
+    let has_owner =
+        |flow: &Value| text(flow, "egress.attribution").is_some_and(|quality| quality != "none");
+    let owned = sum(flows.iter().copied().filter(|flow| has_owner(flow)));
     let told = [
         (all.wire_bytes, owned.wire_bytes),
         (all.app_bytes, owned.app_bytes),
@@ -188,7 +187,7 @@ pub fn check_books(records: &[Value]) -> Result<()> {
         );
         ensure!(
             owned == ledger.attributed,
-            "{side}: flow records with a process add up to {owned}, not to {ledger:?}"
+            "{side}: flow records with an owner add up to {owned}, not to {ledger:?}"
         );
     }
     Ok(())
@@ -206,16 +205,16 @@ mod tests {
             "event": { "action": "health" },
             "egress": { "ledger": { "wire": side, "app": side }, "lost": [{ "kind": "flow", "cause": "queue_full", "count": lost }] },
         });
-        let record = |bytes: u64, pid: Option<u64>| {
+        let record = |bytes: u64, attribution: &str| {
             json!({
-                "event": { "action": "flow" }, "process": { "pid": pid },
-                "egress": { "app_bytes": bytes, "wire_bytes": bytes },
+                "event": { "action": "flow" },
+                "egress": { "app_bytes": bytes, "wire_bytes": bytes, "attribution": attribution },
             })
         };
         vec![
-            record(40, Some(7)),
-            record(flow - 40, Some(7)),
-            record(10, None),
+            record(40, "exact"),
+            record(flow - 40, "inferred"),
+            record(10, "none"),
             health,
         ]
     }

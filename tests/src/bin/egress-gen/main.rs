@@ -34,6 +34,15 @@ enum Command {
         #[arg(long, default_value_t = 100)]
         size: usize,
     },
+    /// One datagram to each of many ports, from one socket.
+    UdpFan {
+        /// Where to; the first port.
+        #[arg(long)]
+        to: SocketAddr,
+        /// How many ports.
+        #[arg(long)]
+        ports: u16,
+    },
     /// Any of the others, again and again, each time in a process of its own.
     Repeat {
         /// How often.
@@ -121,6 +130,7 @@ fn main() -> anyhow::Result<()> {
         Command::TcpUpload(upload) => print(&send::tcp_upload(&upload)?),
         Command::UdpBurst(upload) => print(&send::udp_burst(&upload)?),
         Command::OnePacket { to, size } => print(&send::one_packet(to, size)?),
+        Command::UdpFan { to, ports } => print(&send::udp_fan(to, ports)?),
         Command::Repeat { count, args } => print(&repeat::repeat(count, &args)?),
         Command::NtpLike { to, count, every } => {
             print(&send::ntp_like(to, count, Duration::from_millis(every))?);

@@ -38,6 +38,20 @@ pub fn one_packet(to: SocketAddr, size: usize) -> Result<Value> {
     Ok(told(socket.local_addr()?, sent as u64, 1))
 }
 
+/// One datagram of 100 bytes to each of `ports` ports, over one unconnected socket.
+pub fn udp_fan(to: SocketAddr, ports: u16) -> Result<Value> {
+    let socket = socket(to)?;
+    let mut sent = 0;
+    for port in 0..ports {
+        let port = to.port().checked_add(port).context("no such port")?;
+        sent += socket.send_to(&[b'f'; 100], (to.ip(), port))? as u64;
+        if port % 64 == 0 {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+    Ok(told(socket.local_addr()?, sent, ports.into()))
+}
+
 /// An NTP client's exchange (RFC 5905: 48 bytes, version 4, mode 3), `count` times.
 pub fn ntp_like(to: SocketAddr, count: u32, every: Duration) -> Result<Value> {
     let mut request = [0; 48];
