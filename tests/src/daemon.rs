@@ -155,7 +155,8 @@ pub struct Daemon {
     setup: Setup,
     records: Vec<Value>,
     read: u64,
-    _lock: HostLock,
+    /// There until the daemon has ended; then whoever asked for the end has it.
+    host: Option<HostLock>,
 }
 
 /// A daemon that has ended as it should.
@@ -165,6 +166,8 @@ pub struct Run {
     pub records: Vec<Value>,
     /// What it said.
     pub stderr: String,
+    /// No other test's daemon runs while this is held.
+    pub host: HostLock,
 }
 
 impl Daemon {
@@ -173,7 +176,14 @@ impl Daemon {
     /// # Errors
     /// When it is not ready within 20 s, with what it said.
     pub fn start(config: &str) -> Result<Self> {
-        let lock = HostLock::take()?;
+        Self::start_on(HostLock::take()?, config)
+    }
+
+    /// As [`start`](Self::start), by whom has the host already.
+    ///
+    /// # Errors
+    /// When it is not ready within 20 s, with what it said.
+    pub fn start_on(host: HostLock, config: &str) -> Result<Self> {
         let setup = Setup::new(config)?;
         let mut command = Command::new("setpriv");
         command
@@ -186,7 +196,7 @@ impl Daemon {
             setup,
             records: Vec::new(),
             read: 0,
-            _lock: lock,
+            host: Some(host),
         };
         let listen = daemon.setup.listen;
         wait_for("egress to be ready", READY, || {
@@ -282,9 +292,11 @@ impl Daemon {
             self.read
         );
         records::check_books(&self.records).with_context(|| stderr.clone())?;
+        let host = self.host.take().context("the daemon has ended")?;
         Ok(Run {
             records: std::mem::take(&mut self.records),
             stderr,
+            host,
         })
     }
 
@@ -323,6 +335,9 @@ impl Drop for Daemon {
             eprintln!("egress said:\n{}", process.stderr());
             let _ = self.end(Signal::TERM);
             self.process = None;
+        }
+        // It did not end as it should, so it may have left something.
+        if self.host.is_some() {
             let _ = self.setup.unload();
         }
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
 use egress_tests::command::{Running, json};
-use egress_tests::daemon::{Daemon, TELL_ALL};
+use egress_tests::daemon::{Daemon, HostLock, TELL_ALL};
 use egress_tests::kernel::programs;
 use egress_tests::lab::{Lab, SINK_V4};
 use egress_tests::records::{flows_to, number, sum};
@@ -93,17 +93,18 @@ fn nothing_stays_in_the_kernel() -> Result<()> {
     if !ready(&[]) {
         return Ok(());
     }
+    let host = HostLock::take()?;
     let before = programs()?;
-    let daemon = Daemon::start(TELL_ALL)?;
+    let daemon = Daemon::start_on(host, TELL_ALL)?;
     ensure!(
         !new_programs(&before)?.is_empty(),
         "a running daemon has no programs in the kernel"
     );
-    daemon.stop()?;
+    let host = daemon.stop()?.host;
     let left = new_programs(&before)?;
     ensure!(left.is_empty(), "left after SIGTERM: {left:?}");
 
-    let killed = Daemon::start(TELL_ALL)?.kill()?;
+    let killed = Daemon::start_on(host, TELL_ALL)?.kill()?;
     killed.unload()?;
     let left = new_programs(&before)?;
     ensure!(left.is_empty(), "left after SIGKILL and unload: {left:?}");
