@@ -301,4 +301,16 @@ impl Detector {
             ..self.stats
         }
     }
+
+    /// A pair, for tests.
+    #[cfg(test)]
+    pub(super) fn pair(&self, key: &Arc<PairKey>) -> Option<&Pair> {
+        self.pairs.get(key)
+    }
+
+    /// All pairs, for tests.
+    #[cfg(test)]
+    pub(super) fn all_pairs(&self) -> impl Iterator<Item = &Pair> {
+        self.pairs.values()
+    }
 }
