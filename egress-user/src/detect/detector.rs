@@ -135,7 +135,7 @@ impl Detector {
             };
             match &pair.open {
                 Some(open) if open.episode.number == state.episode => {
-                    pair.add(flow, process, moved)
+                    pair.add(flow, process, moved);
                 }
                 _ => pair.add_late(state.episode, moved),
             }
@@ -276,7 +276,7 @@ impl Detector {
         for (rule, verdict) in verdicts {
             match verdict {
                 Ok(verdict) => {
-                    alerts.push(alert((key, pair), rule, verdict, &others, (at, coverage)))
+                    alerts.push(alert((key, pair), rule, verdict, &others, (at, coverage)));
                 }
                 Err(No::Fresh) => self.stats.suppressed += 1,
                 Err(No::Evidence) => {}

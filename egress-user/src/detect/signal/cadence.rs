@@ -84,7 +84,7 @@ pub(in crate::detect) fn judge(input: &Input) -> Signal {
         tests.push(log10);
         found = format!(", {:.0} % of gaps within half an octave", share * 100.0);
         if let Some(best) = best.filter(|_| log10 < -threshold) {
-            found += &format!(", best period {}", Span(round(best)));
+            found = format!("{found}, best period {}", Span(round(best)));
         }
     }
     let best = tests.iter().copied().fold(0.0, f64::min);

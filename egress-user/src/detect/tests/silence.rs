@@ -143,7 +143,7 @@ fn a_nightly_backup_while_learning() {
     ];
     // The key is used, not sent. Learning takes longer than the test.
     let learning = |config: &mut config::Detection| {
-        config.learning = std::time::Duration::from_secs(90 * 86_400)
+        config.learning = std::time::Duration::from_hours(90 * 24);
     };
     regular(
         &mut Host::new(learning),
