@@ -256,6 +256,20 @@ mod tests {
     }
 
     #[test]
+    fn quick_series_are_not_a_beat() {
+        // Ten within seconds of each other, then minutes of nothing.
+        let series = |r: &mut Random| {
+            let gap = |i: u32, r: &mut Random| match i % 10 {
+                0 => r.exponential(600.0),
+                _ => 0.4 + 1.2 * r.unit(),
+            };
+            starts((1..60).map(|i| gap(i, r)).collect::<Vec<_>>())
+        };
+        let held = rate(series);
+        assert!(held <= 0.01, "{held}");
+    }
+
+    #[test]
     fn three_runs_under_a_scheduler() {
         let under = |gaps: &[f64]| {
             judge(&Input {
