@@ -169,9 +169,7 @@ impl Lineage {
             self.table.touch(key, at);
             return process;
         }
-        let process = self.imply(glimpse, at);
-        self.release();
-        process
+        self.imply(glimpse, at)
     }
 
     /// The key under which a process is known: the kernel's, once the kernel has told it, for the one that `/proc`

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-pub(super) use super::entry::{Entry, New, copy_of};
 use super::entry::Rank;
+pub(super) use super::entry::{Entry, New, copy_of};
 use crate::model::{BootTime, Process, ProcessKey};
 
 /// `/proc/PID/stat` tells a start in clock ticks of 10 ms (`USER_HZ` is 100 on every architecture that we run on).
@@ -147,7 +147,10 @@ impl Table {
         }
         if let Some(before) = self.latest.insert(key.tgid, key)
             && before < key
-            && self.entries.get(&before).is_some_and(|e| e.process.exit_ns.is_none())
+            && self
+                .entries
+                .get(&before)
+                .is_some_and(|e| e.process.exit_ns.is_none())
         {
             self.ends_missed += 1;
             self.end(before, key.start_ns);
@@ -204,13 +207,13 @@ impl Table {
         }
     }
 
-    /// A new image for a known process.
-    pub(super) fn replace(&mut self, key: ProcessKey, process: Process) {
-        if let Some(entry) = self.entries.get_mut(&key) {
-            self.filling += u64::from(entry.blank);
-            entry.replace(process);
-            self.rank(key);
-        }
+    /// A new image for a known process. Returns an earlier one that is no longer kept.
+    pub(super) fn replace(&mut self, key: ProcessKey, process: Process) -> Option<Arc<Process>> {
+        let entry = self.entries.get_mut(&key)?;
+        self.filling += u64::from(entry.blank);
+        let dropped = entry.replace(process);
+        self.rank(key);
+        dropped
     }
 
     /// Copies the image of `from` to its children that are copies of it, now that it is known.
