@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::files::Read;
-use super::table::{New, copy_of};
+use super::table::{New, copy_of, is_cut};
 use super::{Glimpse, Lineage, cgroup};
 use crate::model::{
     BootTime, Event, Exec, FileAccess, FileId, FileRef, Identity, Observation, Origin, Process,
@@ -259,9 +259,6 @@ impl Lineage {
                 },
                 at,
             );
-            if origin == Origin::Proc {
-                self.table.mark_cut(key);
-            }
         } else {
             self.table.touch(key, at);
         }
@@ -270,6 +267,7 @@ impl Lineage {
 
     pub(super) fn imply(&mut self, glimpse: Glimpse, at: BootTime) -> Arc<Process> {
         self.implied += 1;
+        let cut = is_cut(glimpse.key);
         let uid = glimpse.uid.unwrap_or_default();
         let user_name = glimpse.uid.and_then(|uid| self.images.users.name(uid, at));
         let process = Process {
@@ -304,7 +302,7 @@ impl Lineage {
             process,
             blank: true,
             implied: true,
-            cut: false,
+            cut,
             at,
         });
         self.release();

@@ -359,9 +359,9 @@ proptest! {
             let stats = world.lineage.stats();
             prop_assert!(stats.live + stats.exited <= 16);
             prop_assert!(stats.files <= 16);
-            world.lineage.ancestors(key(a));
+            prop_assert!(world.lineage.ancestors(key(a)).len() < 64);
             world.lineage.job(key(a));
-            world.lineage.sources(key(b), 0);
+            prop_assert!(world.lineage.sources(key(b), 0).files.len() <= 256);
             let known = world.lineage.process(key(a)).map(|p| p.key);
             prop_assert!(known.is_none_or(|known| known == world.lineage.resolve(key(a))));
         }

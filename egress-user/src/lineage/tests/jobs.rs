@@ -1,6 +1,9 @@
 //! What runs again and again.
 
 use super::{World, exec, file, key};
+use crate::config::Limits;
+use crate::lineage::users::Users;
+use crate::lineage::{Hashed, Lineage, ScriptReader};
 use crate::model::{Exec, Identity, Job, Scheduler, Stdio, Text};
 
 impl World {
@@ -308,4 +311,32 @@ fn a_job_is_worked_out_once_for_each_image() {
     world.exec(exec(13, "/usr/bin/wget", &[]));
     assert_eq!(world.job(13).executable, Text::from("/usr/bin/wget"));
     assert!(world.lineage.job(key(99)).is_none());
+}
+
+/// Says that every script is inode 61.
+struct Says61;
+
+impl ScriptReader for Says61 {
+    fn hash(&mut self, _path: &Text, _mntns: u32) -> Option<Hashed> {
+        Some(Hashed {
+            sha256: "cafe".into(),
+            ino: 61,
+        })
+    }
+}
+
+#[test]
+fn a_hash_of_another_file_than_the_one_that_was_opened_is_dropped() {
+    let mut world = World::new();
+    world.lineage = Lineage::with(&Limits::default(), Box::new(Says61), Users::none());
+    for (tgid, ino, expected) in [(2, 61, Some("cafe")), (3, 62, None)] {
+        world.exec(exec(tgid, "/bin/dash", &["sh", "/opt/x.sh"]));
+        assert_eq!(
+            world.job(tgid).script.unwrap().sha256.as_deref(),
+            Some("cafe")
+        );
+        world.read(tgid, file(ino, "/opt/x.sh"));
+        assert_eq!(world.job(tgid).script.unwrap().sha256.as_deref(), expected);
+    }
+    assert_eq!(world.job(2).id, world.job(3).id);
 }
