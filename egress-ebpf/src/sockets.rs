@@ -4,14 +4,14 @@
 //! program knows whose the packets are. `inet_sock_set_state` also runs in softirq (for accepted sockets).
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_socket_cookie};
 use aya_ebpf::macros::{btf_tracepoint, cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext, SockContext};
 use egress_common::counters::SEND_NO_DESTINATION;
 use egress_common::slot::{AF_INET, AF_INET6, DIRECTION_ACCEPTED, DIRECTION_INITIATED, DIRECTION_LISTENING, DIRECTION_UNKNOWN};
 
 use crate::count::count;
-use crate::kread::{Current, typed};
+use crate::kread::{Current, pointer, read, typed};
 use crate::maps::{PENDING, PendingSend, offset};
 use crate::send::{origin_of, v4_mapped};
 use crate::slots::{self, Origin, Remote};
@@ -81,7 +81,7 @@ fn destination(ctx: *mut bpf_sock_addr, family: u16, unconnected: bool) {
     }
     let cookie = unsafe { bpf_get_socket_cookie(ctx.cast()) };
     let who = Current::get();
-    let origin = Origin { cookie, netns: 0, family: unsafe { (*ctx).family as u16 }, protocol, direction: unsafe { (*state).direction } };
+    let origin = Origin { cookie, netns: netns_of_current(), family: unsafe { (*ctx).family as u16 }, protocol, direction: unsafe { (*state).direction } };
     if kind == SOCK_STREAM {
         // One destination at a time. A closed socket that connects again gets a slot of its own.
         if let Some(place) = slots::find(unsafe { (*state).slot })
@@ -102,6 +102,14 @@ fn destination(ctx: *mut bpf_sock_addr, family: u16, unconnected: bool) {
             count(SEND_NO_DESTINATION, 0);
         }
     }
+}
+
+/// The current process's network namespace, which is its sockets' unless it moved since it made them.
+#[inline(always)]
+fn netns_of_current() -> u32 {
+    let task = unsafe { bpf_get_current_task() };
+    let net = pointer(pointer(task, offset!(task_nsproxy)), offset!(nsproxy_net_ns));
+    read(net, offset!(net_ns_inum)).unwrap_or(0)
 }
 
 /// An inet socket is released (Linux 5.9): the end of everything but TCP, which still has packets to send.

@@ -4,13 +4,47 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+mod error;
+mod options;
+mod quantity;
+mod raw;
+mod resolve;
+#[cfg(test)]
+mod tests;
+
+pub use error::ConfigError;
+pub use options::{DEFAULT_STATE_DIR, EventsTarget, RunOptions};
+
+/// The annotated example: every key, commented out, with its default.
+pub const EXAMPLE: &str = include_str!("../../../egress.example.toml");
+
+/// Names that a network cannot have: the built-in scopes (see [`crate::model::Scope`]), and what metrics call the rest.
+pub const RESERVED_SCOPES: [&str; 6] =
+    ["loopback", "link", "private", "public", "unknown", "other"];
+
+/// Reads a duration as the configuration has it: `"100ms"`, `"10s"`, `"1h 30m"`. `None` when it is not one.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    quantity::duration(text)
+}
+
+/// A configured glob, compiled as everywhere in this program: `*` and `?` stop at `/`, `**` does not.
+///
+/// # Errors
+/// When the pattern is not a glob.
+pub fn compile_glob(pattern: &str) -> Result<globset::Glob, globset::Error> {
+    globset::GlobBuilder::new(pattern)
+        .literal_separator(true)
+        .build()
+}
+
 /// Everything that can be configured, checked, with defaults filled in.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     /// What is observed, and with how much memory.
     pub sensor: Sensor,
@@ -26,6 +60,24 @@ pub struct Config {
     pub metrics: Metrics,
     /// Bounds on memory.
     pub limits: Limits,
+}
+
+impl Config {
+    /// Reads and checks a file. An empty file is valid: the defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the place in the file and what would be allowed there.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(&raw::read(path)?, path)
+    }
+
+    /// Checks a text; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, name: &Path) -> Result<Self, ConfigError> {
+        resolve::resolve(raw::parse(text, name)?, &error::Source { text, name })
+    }
 }
 
 /// `[sensor]`.
@@ -59,11 +111,11 @@ impl Default for Sensor {
 }
 
 /// `[networks]`: name = list of CIDRs. The longest prefix wins.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks(pub BTreeMap<String, Vec<IpNet>>);
 
 /// `[sensitive]`: label = list of globs over absolute paths.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sensitive {
     /// Label and globs, as configured.
     pub labels: BTreeMap<String, Vec<String>>,

@@ -1,1 +1,227 @@
-//! TODO-lineage
+//! Who comes from what: processes, jobs, files.
+//!
+//! In: observations, in the order of their time. Out: for each process its image, its ancestors, its job and the files
+//! that its bytes may come from. Memory is bounded; what had to be forgotten is counted by cause, and an answer that
+//! is incomplete for it says so. The file system is read for the hashes of scripts only, the user data base for
+//! names only: neither decides what a job is, so that a recording means the same on every host.
+
+pub mod cgroup;
+mod entry;
+mod files;
+mod image;
+mod interpreter;
+mod job;
+mod observe;
+mod pipes;
+mod scheduler;
+mod script;
+mod sources;
+mod staging;
+mod table;
+#[cfg(test)]
+pub(crate) mod tests;
+mod users;
+
+use std::sync::Arc;
+
+pub use script::{Hashed, HostScripts, NoScripts, ScriptReader};
+pub use sources::{FileRead, Sources};
+
+use files::Files;
+use image::Images;
+use pipes::Pipes;
+use staging::Staging;
+use table::Table;
+use users::Users;
+
+use crate::model::{BootTime, Job, Observation, Process, ProcessKey, Text};
+
+/// Reads remembered in all, for each file remembered; and as many again of processes that are gone.
+const READS_PER_FILE: usize = 16;
+
+/// What is known of a process whose own records were lost.
+#[derive(Clone, Debug, Default)]
+pub struct Glimpse {
+    /// Which.
+    pub key: ProcessKey,
+    /// `comm`, empty when not known.
+    pub name: Text,
+    /// Real uid.
+    pub uid: Option<u32>,
+    /// cgroup v2 id, 0 when not known.
+    pub cgroup_id: u64,
+    /// Network namespace, 0 when not known.
+    pub netns: u32,
+}
+
+/// Sizes now, and counts since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LineageStats {
+    /// Processes that live.
+    pub live: usize,
+    /// Processes that ended and are remembered.
+    pub exited: usize,
+    /// Files remembered.
+    pub files: usize,
+    /// Reads remembered.
+    pub reads: usize,
+    /// Pipes that somebody writes to.
+    pub pipes: usize,
+    /// Writers that are gone and whose sources are remembered.
+    pub staged: usize,
+    /// Processes forgotten because they ended long ago: no loss.
+    pub aged: u64,
+    /// Ended processes forgotten because the room was needed (`limits.processes`, or room for reads).
+    pub evicted_exited: u64,
+    /// Living processes forgotten because the room was needed.
+    pub evicted_live: u64,
+    /// Files forgotten because the room was needed (`limits.files`).
+    pub evicted_files: u64,
+    /// Sources of staged files forgotten because the room was needed.
+    pub evicted_staged: u64,
+    /// Reads not remembered because the process had 512.
+    pub reads_capped: u64,
+    /// Reads not remembered because there was no room at all.
+    pub reads_refused: u64,
+    /// Writers of a pipe not remembered because it had 64.
+    pub pipe_writers_refused: u64,
+    /// Processes first known because another record named them: their fork or exec was lost, or they are about to
+    /// be read from `/proc`.
+    pub implied: u64,
+    /// Ends noticed only because the pid was used again.
+    pub ends_missed: u64,
+}
+
+/// The memory of processes and files.
+pub struct Lineage {
+    table: Table,
+    files: Files,
+    pipes: Pipes,
+    staging: Staging,
+    images: Images,
+    reads: usize,
+    reads_limit: usize,
+    next_sweep: BootTime,
+    reads_capped: u64,
+    reads_refused: u64,
+    implied: u64,
+}
+
+impl Lineage {
+    /// For this host: hashes scripts that its processes run, names its users.
+    #[must_use]
+    pub fn new(limits: &crate::config::Limits) -> Self {
+        Self::with(limits, Box::new(HostScripts::new()), Users::host())
+    }
+
+    /// For a recording: touches neither files nor the user data base.
+    #[must_use]
+    pub fn offline(limits: &crate::config::Limits) -> Self {
+        Self::with(limits, Box::new(NoScripts), Users::none())
+    }
+
+    fn with(limits: &crate::config::Limits, scripts: Box<dyn ScriptReader>, users: Users) -> Self {
+        let reads_limit = limits.files.saturating_mul(READS_PER_FILE);
+        let keep = u64::try_from(limits.exited.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            table: Table::new(limits.processes, keep),
+            files: Files::new(limits.files),
+            pipes: Pipes::default(),
+            staging: Staging::new(reads_limit),
+            images: Images { scripts, users },
+            reads: 0,
+            reads_limit,
+            next_sweep: 0,
+            reads_capped: 0,
+            reads_refused: 0,
+            implied: 0,
+        }
+    }
+
+    /// Takes an observation: forks, execs, exits and files; a tick lets what is old go. Flows and socket owners are
+    /// not for this room.
+    pub fn observe(&mut self, observation: &Observation) {
+        self.take(observation);
+        self.release();
+    }
+
+    /// The process, under its exact key or the one that `/proc` gives.
+    #[must_use]
+    pub fn process(&self, key: ProcessKey) -> Option<&Arc<Process>> {
+        self.table.get(key).map(|entry| &entry.process)
+    }
+
+    /// The process, also if none of its records came: then it is made from what is known. `glimpse.key` must be
+    /// as the kernel tells it.
+    pub fn process_or(&mut self, glimpse: Glimpse, at: BootTime) -> Arc<Process> {
+        let key = self.table.settle(glimpse.key);
+        if let Some(entry) = self.table.get_mut(key) {
+            if entry.blank && entry.process.name.is_empty() && !glimpse.name.is_empty() {
+                let process = Arc::make_mut(&mut entry.process);
+                process.name = glimpse.name;
+                process.identity.uid = glimpse.uid.unwrap_or_default();
+                process.identity.euid = process.identity.uid;
+                process.cgroup_id = glimpse.cgroup_id;
+                process.netns = glimpse.netns;
+                entry.job = None;
+            }
+            let process = entry.process.clone();
+            self.table.touch(key, at);
+            return process;
+        }
+        let process = self.imply(glimpse, at);
+        self.release();
+        process
+    }
+
+    /// The key under which a process is known: the kernel's, once the kernel has told it, for the one that `/proc`
+    /// gave. `key` itself for an unknown process.
+    #[must_use]
+    pub fn resolve(&self, key: ProcessKey) -> ProcessKey {
+        self.table.resolve(key)
+    }
+
+    /// Who made a process, and who made that: nearest first, without itself, at most 63. Those that ended are in it
+    /// as long as they are remembered. Init's adoptions change nothing here.
+    #[must_use]
+    pub fn ancestors(&self, key: ProcessKey) -> Vec<Arc<Process>> {
+        let line = self.table.line(key).skip(1);
+        line.map(|(_, entry)| entry.process.clone()).collect()
+    }
+
+    /// The job of a process; `None` for an unknown process. Worked out once for each image.
+    pub fn job(&mut self, key: ProcessKey) -> Option<Arc<Job>> {
+        let filling = self.table.filling;
+        if let Some((when, job)) = &self.table.get(key)?.job
+            && *when == filling
+        {
+            return Some(job.clone());
+        }
+        let job = Arc::new(job::describe(&self.table, key)?);
+        self.table.get_mut(key)?.job = Some((filling, job.clone()));
+        Some(job)
+    }
+
+    /// Sizes and counts.
+    #[must_use]
+    pub fn stats(&self) -> LineageStats {
+        LineageStats {
+            live: self.table.len() - self.table.ended,
+            exited: self.table.ended,
+            files: self.files.len(),
+            reads: self.reads,
+            pipes: self.pipes.len(),
+            staged: self.staging.len(),
+            aged: self.table.forgotten.aged,
+            evicted_exited: self.table.forgotten.ended,
+            evicted_live: self.table.forgotten.alive,
+            evicted_files: self.files.evicted,
+            evicted_staged: self.staging.evicted,
+            reads_capped: self.reads_capped,
+            reads_refused: self.reads_refused,
+            pipe_writers_refused: self.pipes.refused,
+            implied: self.implied,
+            ends_missed: self.table.ends_missed,
+        }
+    }
+}

@@ -20,7 +20,7 @@ pub struct FileId {
 pub struct FileRef {
     /// The file.
     pub id: FileId,
-    /// Absolute path in the mount namespace of whoever opened it; empty when not known.
+    /// Absolute path in the mount namespace of whoever opened it; relative when its upper end was cut; empty when not known.
     pub path: Text,
     /// Size in bytes when observed.
     pub size: u64,

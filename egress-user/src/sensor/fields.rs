@@ -52,14 +52,22 @@ pub enum FieldsError {
 pub fn from_host(path: &Path) -> Result<Offsets, FieldsError> {
     let bytes = std::fs::read(path).map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => FieldsError::NoBtf { path: path.into() },
-        _ => FieldsError::Unreadable { path: path.into(), source },
+        _ => FieldsError::Unreadable {
+            path: path.into(),
+            source,
+        },
     })?;
-    let btf = Btf::from_bytes(&bytes)
-        .map_err(|error| FieldsError::Malformed { path: path.into(), reason: error.to_string() })?;
+    let btf = Btf::from_bytes(&bytes).map_err(|error| FieldsError::Malformed {
+        path: path.into(),
+        reason: error.to_string(),
+    })?;
     let offsets = resolve(&btf);
     if offsets == Offsets::UNKNOWN {
         let reason = "none of the structures that egress reads is in it".to_owned();
-        return Err(FieldsError::Malformed { path: path.into(), reason });
+        return Err(FieldsError::Malformed {
+            path: path.into(),
+            reason,
+        });
     }
     Ok(offsets)
 }
@@ -85,7 +93,9 @@ fn field_offset(btf: &Btf, field: &Field) -> Option<u32> {
 
 /// Bit offset of the member that `path` leads to; `None` too when it is a bitfield, which no load can read.
 fn path_offset(btf: &Btf, structure: &Type, path: &str, left: &mut u32) -> Option<u32> {
-    let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
+    let (name, rest) = path
+        .split_once('.')
+        .map_or((path, None), |(name, rest)| (name, Some(rest)));
     let (offset, member) = member_offset(btf, structure, name, DEPTH_MAX, left)?;
     match rest {
         None => Some(offset),
@@ -102,7 +112,9 @@ fn member_offset(
     left: &mut u32,
 ) -> Option<(u32, Type)> {
     let depth = depth.checked_sub(1)?;
-    let (Type::Struct(structure) | Type::Union(structure)) = structure else { return None };
+    let (Type::Struct(structure) | Type::Union(structure)) = structure else {
+        return None;
+    };
     for member in &structure.members {
         *left = left.checked_sub(1)?;
         let member_name = btf.resolve_name(member).ok()?;
@@ -126,7 +138,9 @@ fn unqualified(btf: &Btf, member: &btf_rs::Member) -> Option<Type> {
     for _ in 0..DEPTH_MAX {
         let next = match &found {
             Type::Typedef(inner) => inner.get_type_id(),
-            Type::Const(inner) | Type::Volatile(inner) | Type::Restrict(inner) => inner.get_type_id(),
+            Type::Const(inner) | Type::Volatile(inner) | Type::Restrict(inner) => {
+                inner.get_type_id()
+            }
             Type::TypeTag(inner) => inner.get_type_id(),
             _ => return Some(found),
         };
@@ -153,7 +167,7 @@ mod tests {
         assert_eq!(offsets.missing().collect::<Vec<_>>(), Vec::<&str>::new());
     }
 
-    /// Relations that the C sources fix on every kernel that does not shuffle its structures (CONFIG_RANDSTRUCT).
+    /// Relations that the C sources fix on every kernel that does not shuffle its structures (`CONFIG_RANDSTRUCT`).
     #[test]
     fn offsets_are_those_of_the_sources() {
         let o = from_host(Path::new(VMLINUX)).expect("resolves");
@@ -166,7 +180,10 @@ mod tests {
         // include/linux/path.h: two pointers.
         assert_eq!((o.path_mnt, o.path_dentry), (0, 8));
         // fs/mount.h: hlist_node (2 pointers), mnt_parent, mnt_mountpoint, mnt.
-        assert_eq!((o.mount_mnt_parent, o.mount_mnt_mountpoint, o.mount_mnt), (16, 24, 32));
+        assert_eq!(
+            (o.mount_mnt_parent, o.mount_mnt_mountpoint, o.mount_mnt),
+            (16, 24, 32)
+        );
         assert_eq!(o.vfsmount_mnt_root, 0);
         // include/linux/dcache.h: qstr is { hash_len: u64, name: pointer }.
         assert_eq!(o.dentry_d_name_name, o.dentry_d_name_hash_len + 8);
@@ -185,24 +202,46 @@ mod tests {
     #[test]
     fn what_is_not_there_is_missing() {
         let btf = Btf::from_bytes(&vmlinux()).expect("parses");
-        let offset = |structure, paths| field_offset(&btf, &Field { name: "test", structure, paths });
+        let offset = |structure, paths| {
+            field_offset(
+                &btf,
+                &Field {
+                    name: "test",
+                    structure,
+                    paths,
+                },
+            )
+        };
         assert_eq!(offset("task_struct", &["no_such_member"]), None);
         assert_eq!(offset("no_such_structure", &["pid"]), None);
         assert_eq!(offset("path", &["mnt.mnt_root"]), None, "behind a pointer");
         assert_eq!(offset("task_struct", &["in_execve"]), None, "a bitfield");
-        assert_eq!(offset("path", &["gone", "dentry"]), Some(8), "the second name counts");
-        assert_eq!(offset("sock", &["__sk_common.skc_net.net"]), offset("sock_common", &["skc_net"]));
+        assert_eq!(
+            offset("path", &["gone", "dentry"]),
+            Some(8),
+            "the second name counts"
+        );
+        assert_eq!(
+            offset("sock", &["__sk_common.skc_net.net"]),
+            offset("sock_common", &["skc_net"])
+        );
     }
 
     #[test]
     fn errors_say_what_to_do() {
         let missing = from_host(Path::new("/nonexistent/vmlinux")).expect_err("not there");
         assert!(matches!(missing, FieldsError::NoBtf { .. }));
-        assert!(missing.to_string().contains("CONFIG_DEBUG_INFO_BTF"), "{missing}");
+        assert!(
+            missing.to_string().contains("CONFIG_DEBUG_INFO_BTF"),
+            "{missing}"
+        );
         let mut file = tempfile::NamedTempFile::new().expect("temporary file");
         file.write_all(b"not BTF").expect("writes");
         let garbage = from_host(file.path()).expect_err("garbage");
-        assert!(matches!(garbage, FieldsError::Malformed { .. }), "{garbage}");
+        assert!(
+            matches!(garbage, FieldsError::Malformed { .. }),
+            "{garbage}"
+        );
     }
 
     /// Damaged copies of a real BTF: an error or missing fields, never a panic or a hang.
@@ -222,7 +261,7 @@ mod tests {
                 state ^= state >> 7;
                 state ^= state << 17;
                 let at = usize::try_from(state % whole.len() as u64).expect("fits");
-                damaged[at] ^= (state >> 40) as u8 | 1;
+                damaged[at] ^= state.to_le_bytes()[5] | 1;
             }
             let _ = Btf::from_bytes(&damaged).map(|btf| resolve(&btf));
         }
@@ -259,23 +298,38 @@ mod tests {
     fn small_btf() -> Vec<u8> {
         let strings = b"\0u32\0t\0sock\0__sk_common\0skc_daddr\0path\0mnt\0dentry\0";
         let at = |name: &str| {
-            let offset = strings.windows(name.len()).position(|window| window == name.as_bytes());
+            let offset = strings
+                .windows(name.len())
+                .position(|window| window == name.as_bytes());
             u32::try_from(offset.expect("listed")).expect("small")
         };
         let types: Vec<u32> = [
-            vec![at("u32"), 1 << 24, 4, 32],                       // 1: int
-            vec![at("t"), 8 << 24, 1],                             // 2: typedef of 1
-            vec![0, 10 << 24, 2],                                  // 3: const of 2
-            vec![0, (5 << 24) | 1, 4, at("skc_daddr"), 3, 0],      // 4: union { 3 skc_daddr; }
-            vec![0, (4 << 24) | 1, 4, 0, 4, 0],                    // 5: struct { 4; }
+            vec![at("u32"), 1 << 24, 4, 32],                             // 1: int
+            vec![at("t"), 8 << 24, 1],                                   // 2: typedef of 1
+            vec![0, 10 << 24, 2],                                        // 3: const of 2
+            vec![0, (5 << 24) | 1, 4, at("skc_daddr"), 3, 0], // 4: union { 3 skc_daddr; }
+            vec![0, (4 << 24) | 1, 4, 0, 4, 0],               // 5: struct { 4; }
             vec![at("sock"), (4 << 24) | 1, 4, at("__sk_common"), 5, 0], // 6: struct sock { 5 __sk_common; }
-            vec![0, 2 << 24, 6],                                   // 7: pointer to 6
-            vec![at("path"), (4 << 24) | 2, 16, at("mnt"), 7, 0, at("dentry"), 7, 64], // 8: struct path
+            vec![0, 2 << 24, 6],                                         // 7: pointer to 6
+            vec![
+                at("path"),
+                (4 << 24) | 2,
+                16,
+                at("mnt"),
+                7,
+                0,
+                at("dentry"),
+                7,
+                64,
+            ], // 8: struct path
         ]
         .concat();
         let bytes = btf_bytes(&types, strings);
         let offsets = resolve(&Btf::from_bytes(&bytes).expect("well-formed"));
-        assert_eq!((offsets.sock_daddr, offsets.path_mnt, offsets.path_dentry), (0, 0, 8));
+        assert_eq!(
+            (offsets.sock_daddr, offsets.path_mnt, offsets.path_dentry),
+            (0, 0, 8)
+        );
         bytes
     }
 }

@@ -1,3 +1,157 @@
-//! TODO-sensor
+//! Sees: kernel records in, [`Observation`]s out.
+//!
+//! In: slots and rings that the eBPF programs fill, and `/proc` and the socket diagnostics for what was there before
+//! them. Out: [`Observation`]s in the order of their time. [`Sensor::poll`] reads the slots first and the rings after, so
+//! that whoever owns a byte has been told before the byte.
 
+pub mod bounded;
+pub mod cgroups;
+pub mod clock;
+pub mod counters;
+pub mod decode;
+mod diag;
+mod error;
 pub mod fields;
+pub mod flows;
+pub mod gaps;
+pub mod guard;
+pub mod hooks;
+pub mod load;
+mod mapped;
+pub mod path_table;
+pub mod paths;
+pub mod pid_dir;
+pub mod privilege;
+pub mod proc;
+mod rings;
+pub mod sockets;
+pub mod tracefs;
+
+use std::path::Path;
+
+use aya::Ebpf;
+use aya_log::EbpfLogger;
+
+pub use error::SensorError;
+
+use cgroups::{CgroupPaths, CgroupRoot};
+use counters::Counters;
+use flows::Flows;
+use rings::Rings;
+
+use crate::config;
+use crate::model::{BootTime, Event, HookStatus, KernelTotals, LostDetail, Observation};
+
+/// Cgroups whose paths are remembered.
+const CGROUPS: usize = 4096;
+
+/// Attached programs and the memory they fill. Dropping it detaches everything.
+pub struct Sensor {
+    // Before `ebpf`, because fields drop in order: nothing reads memory whose programs are gone.
+    flows: Flows,
+    rings: Rings,
+    counters: Counters,
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
+    hooks: Vec<HookStatus>,
+    cgroup_root: CgroupRoot,
+    cgroup_paths: CgroupPaths,
+    ebpf: Ebpf,
+}
+
+/// One reading of the kernel's memory.
+pub struct Drain {
+    /// When the reading ended. Everything that happened before the reading began is in it.
+    pub at: BootTime,
+    /// What happened, in order; the last is [`Event::Tick`].
+    pub observations: Vec<Observation>,
+    /// The kernel's totals, read after the slots.
+    pub totals: KernelTotals,
+}
+
+impl Sensor {
+    /// Loads and attaches.
+    ///
+    /// # Errors
+    /// [`SensorError`]; nothing stays attached then.
+    pub fn start(config: &config::Sensor, btf: &Path) -> Result<Self, SensorError> {
+        let offsets = fields::from_host(btf)?;
+        let cgroup_root = CgroupRoot::find()?;
+        let mut ebpf = load::load(config, &offsets)?;
+        let flows = Flows::take(&mut ebpf, config.slots)?;
+        let rings = Rings::take(&mut ebpf)?;
+        let counters = Counters::take(&mut ebpf)?;
+        let log = if config.kernel_log {
+            EbpfLogger::init(&mut ebpf).map_err(|error| log::warn!("kernel log: {error}")).ok()
+        } else {
+            None
+        };
+        let hooks = load::attach(&mut ebpf, config, &offsets, &cgroup_root)?;
+        Ok(Self { flows, rings, counters, log, hooks, cgroup_root, cgroup_paths: CgroupPaths::new(CGROUPS), ebpf })
+    }
+
+    /// What was there before us: processes, then the sockets they hold. To be called once, after [`Self::start`].
+    #[must_use]
+    pub fn seed(&self) -> Vec<Observation> {
+        let root = Path::new("/proc");
+        let (mut found, mut gaps) = proc::processes(root, Some(&self.cgroup_root));
+        let sockets = sockets::sockets(root);
+        found.extend(sockets.observations);
+        gaps.merge(sockets.gaps);
+        for (what, gap) in gaps.iter() {
+            log::info!("of what was there before, {what} could not be read {} times; first: {}", gap.count, gap.first);
+        }
+        found
+    }
+
+    /// The hooks and their states.
+    #[must_use]
+    pub fn hooks(&self) -> &[HookStatus] {
+        &self.hooks
+    }
+
+    /// Programs that the kernel holds for us.
+    #[must_use]
+    pub fn programs(&self) -> usize {
+        self.ebpf.programs().filter(|(_, program)| program.info().is_ok()).count()
+    }
+
+    /// Slots in use.
+    #[must_use]
+    pub fn live_flows(&self) -> u64 {
+        self.flows.live() as u64
+    }
+
+    /// Reads everything that happened since the last call.
+    pub fn poll(&mut self) -> Drain {
+        let began = clock::boot_now();
+        let mut flows = Vec::new();
+        self.flows.drain(began, |delta| flows.push(delta));
+        let totals = self.counters.totals();
+        let mut observations = Vec::new();
+        self.rings.drain(&mut observations);
+        for observation in &mut observations {
+            if let Event::Exec(exec) = &mut observation.event {
+                exec.cgroup_path = self.cgroup_paths.path(&self.cgroup_root, exec.cgroup_id, Some(exec.process.tgid), began);
+            }
+        }
+        // Rings of two kinds, and of several processors: each is nearly in order.
+        observations.sort_by_key(|observation| observation.at);
+        let at = observations.last().map_or(began, |last| last.at.max(began));
+        observations.extend(flows.into_iter().map(|delta| Observation { at, event: Event::Flow(delta) }));
+        observations.push(Observation { at, event: Event::Tick });
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        Drain { at, observations, totals }
+    }
+
+    /// Detail that was lost since the start, by kind and cause.
+    #[must_use]
+    pub fn lost(&self) -> Vec<LostDetail> {
+        let mut lost = self.counters.lost();
+        lost.extend(self.rings.lost());
+        lost.push(LostDetail { kind: "slot", cause: "stuck", count: self.flows.stuck });
+        lost.push(LostDetail { kind: "cgroup", cause: "unknown", count: self.cgroup_paths.unknown() });
+        lost
+    }
+}

@@ -1,0 +1,394 @@
+//! From the file as written to the checked configuration.
+//!
+//! In: `raw::File`. Out: [`Config`], or the first thing that is wrong, with its place and its range.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use toml::Spanned;
+
+use super::error::{ConfigError, Source};
+use super::quantity::{self, BYTES_FORM, DURATION_FORM};
+use super::raw::{self, Bytes, Lists, Value};
+use super::{
+    Config, Detection, Events, FileRecords, Limits, Metrics, Networks, RESERVED_SCOPES, Sensitive,
+    Sensor, compile_glob,
+};
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+/// Names and lists in one open-ended table, and values in one list: bounds on what a file can make us hold.
+const MAX_LIST: usize = 1024;
+/// Longest name of a network or label, bytes.
+const MAX_NAME: usize = 63;
+
+/// Checks everything.
+pub(super) fn resolve(file: raw::File, source: &Source<'_>) -> Result<Config> {
+    let check = Check(*source);
+    let networks = check.networks(file.networks)?;
+    Ok(Config {
+        sensor: check.sensor(file.sensor)?,
+        sensitive: check.sensitive(file.sensitive)?,
+        detection: check.detection(file.detection, &networks)?,
+        events: check.events(file.events)?,
+        metrics: check.metrics(file.metrics)?,
+        limits: check.limits(file.limits)?,
+        networks,
+    })
+}
+
+struct Check<'a>(Source<'a>);
+
+impl Check<'_> {
+    fn sensor(&self, raw: raw::Sensor) -> Result<Sensor> {
+        let default = Sensor::default();
+        let ring = |value: Value<Bytes>, default: u32| -> Result<u32> {
+            let Some(value) = value else {
+                return Ok(default);
+            };
+            let at = value.span();
+            let bytes: u32 = self.bytes(Some(value), default, 64 << 10..=1 << 30)?;
+            if bytes.is_power_of_two() {
+                return Ok(bytes);
+            }
+            let problem = format!("{bytes} bytes is not a power of two, as a ring must be");
+            Err(self
+                .0
+                .error(&at, problem, "a power of two such as \"4MiB\""))
+        };
+        Ok(Sensor {
+            drain_interval: self.duration(
+                raw.drain_interval,
+                default.drain_interval,
+                Duration::from_millis(10)..=Duration::from_secs(1),
+            )?,
+            slots: self.integer(raw.slots, default.slots, 1024..=1 << 20)?,
+            process_ring_bytes: ring(raw.process_ring_bytes, default.process_ring_bytes)?,
+            file_ring_bytes: ring(raw.file_ring_bytes, default.file_ring_bytes)?,
+            kernel_log: raw.kernel_log.unwrap_or(default.kernel_log),
+            disable: match raw.disable {
+                Some(names) => self.names(names)?,
+                None => default.disable,
+            },
+        })
+    }
+
+    fn networks(&self, raw: Lists) -> Result<Networks> {
+        let mut seen: Vec<(IpNet, String)> = Vec::new();
+        let mut networks = Networks::default();
+        for (name, list) in raw {
+            let (at, name) = (name.span(), name.into_inner());
+            if RESERVED_SCOPES.contains(&name.as_str()) {
+                let problem = format!("`{name}` is a built-in scope, not a name for a network");
+                return Err(self.0.error(&at, problem, "any other name"));
+            }
+            self.name(&at, &name)?;
+            let mut nets = Vec::new();
+            for value in self.bounded(list)? {
+                let net = self.network(&value)?;
+                if let Some((_, other)) = seen.iter().find(|(known, _)| *known == net) {
+                    let problem = format!("{net} is already in `{other}`");
+                    return Err(self.0.error(&value.span(), problem, "each network once"));
+                }
+                seen.push((net, name.clone()));
+                nets.push(net);
+            }
+            networks.0.insert(name, nets);
+        }
+        Ok(networks)
+    }
+
+    /// A CIDR without host bits, or a single address.
+    fn network(&self, value: &Spanned<String>) -> Result<IpNet> {
+        const FORM: &str =
+            "a CIDR such as \"198.51.100.0/24\" or \"2001:db8::/32\", or one address";
+        let text = value.as_ref();
+        let net = match text.parse::<IpNet>() {
+            Ok(net) => net,
+            Err(_) => match text.parse::<IpAddr>() {
+                Ok(address) => address.into(),
+                Err(_) => {
+                    let problem = format!("{text:?} is not a network");
+                    return Err(self.0.error(&value.span(), problem, FORM));
+                }
+            },
+        };
+        if net.trunc() == net {
+            return Ok(net);
+        }
+        let problem = format!("{text:?} has bits set behind its prefix");
+        let allowed = format!(
+            "the network \"{}\", or the address \"{}\"",
+            net.trunc(),
+            net.addr()
+        );
+        Err(self.0.error(&value.span(), problem, &allowed))
+    }
+
+    /// Labels of the file replace the built-in ones of the same name, one by one; an empty list removes a label.
+    fn sensitive(&self, raw: Lists) -> Result<Sensitive> {
+        let mut sensitive = Sensitive::default();
+        for (label, list) in raw {
+            let (at, label) = (label.span(), label.into_inner());
+            self.name(&at, &label)?;
+            let mut globs = Vec::new();
+            for value in self.bounded(list)? {
+                self.glob(&value)?;
+                globs.push(value.into_inner());
+            }
+            if globs.is_empty() {
+                sensitive.labels.remove(&label);
+            } else {
+                sensitive.labels.insert(label, globs);
+            }
+        }
+        Ok(sensitive)
+    }
+
+    fn glob(&self, value: &Spanned<String>) -> Result<()> {
+        const FORM: &str = "a glob over absolute paths such as \"/srv/**\" or \"/**/.ssh/id_*\"";
+        let text = value.as_ref();
+        let wrong = |why: String| self.0.error(&value.span(), format!("{text:?} {why}"), FORM);
+        if !text.starts_with('/') {
+            return Err(wrong("does not begin with `/`".into()));
+        }
+        if text.len() > 4096 {
+            return Err(wrong("is longer than a path can be".into()));
+        }
+        let built = compile_glob(text).and_then(|glob| {
+            // A set, because it reports what a single matcher panics on: a pattern too large to compile.
+            globset::GlobSetBuilder::new().add(glob).build()
+        });
+        match built {
+            Ok(_) => Ok(()),
+            Err(error) => Err(wrong(format!("is not a glob: {}", error.kind()))),
+        }
+    }
+
+    fn detection(&self, raw: raw::Detection, networks: &Networks) -> Result<Detection> {
+        let default = Detection::default();
+        let second = Duration::from_secs(1);
+        Ok(Detection {
+            episode_idle: self.duration(
+                raw.episode_idle,
+                default.episode_idle,
+                Duration::from_millis(100)..=600 * second,
+            )?,
+            min_episodes: self.integer(raw.min_episodes, default.min_episodes, 3..=1000)?,
+            min_episodes_scheduled: self.integer(
+                raw.min_episodes_scheduled,
+                default.min_episodes_scheduled,
+                2..=1000,
+            )?,
+            min_score: self.integer(raw.min_score, default.min_score, 0..=100)?,
+            realert: self.duration(raw.realert, default.realert, Duration::ZERO..=30 * DAY)?,
+            learning: self.duration(raw.learning, default.learning, Duration::ZERO..=90 * DAY)?,
+            bulk_bytes: self.bytes(raw.bulk_bytes, default.bulk_bytes, 1..=1 << 50)?,
+            ignore_scopes: match raw.ignore_scopes {
+                Some(scopes) => self.scopes(scopes, networks)?,
+                None => default.ignore_scopes,
+            },
+        })
+    }
+
+    fn scopes(&self, raw: Vec<Spanned<String>>, networks: &Networks) -> Result<Vec<String>> {
+        let built_in = ["loopback", "link", "private", "public"].map(String::from);
+        let known: Vec<String> = built_in
+            .into_iter()
+            .chain(networks.0.keys().cloned())
+            .collect();
+        for scope in &raw {
+            if !known.contains(scope.as_ref()) {
+                let name = scope.as_ref();
+                let problem = format!("{name:?} is neither a scope nor a name of [networks]");
+                return Err(self.0.unknown(&scope.span(), problem, name, known));
+            }
+        }
+        Ok(raw.into_iter().map(Spanned::into_inner).collect())
+    }
+
+    fn events(&self, raw: raw::Events) -> Result<Events> {
+        let default = Events::default();
+        let interval = Duration::from_secs(1)..=Duration::from_secs(3600);
+        Ok(Events {
+            path: match raw.path {
+                Some(path) if path.as_ref().contains('\0') => {
+                    let problem = "a path cannot contain a zero byte".to_owned();
+                    return Err(self.0.error(&path.span(), problem, "a file, \"-\" or \"\""));
+                }
+                Some(path) => Some(path.into_inner())
+                    .filter(|path| !path.is_empty())
+                    .map(Into::into),
+                None => default.path,
+            },
+            rotate_bytes: self.bytes(raw.rotate_bytes, default.rotate_bytes, 64 << 10..=1 << 40)?,
+            keep: self.integer(raw.keep, default.keep, 1..=1000)?,
+            flow_interval: self.duration(
+                raw.flow_interval,
+                default.flow_interval,
+                interval.clone(),
+            )?,
+            health_interval: self.duration(
+                raw.health_interval,
+                default.health_interval,
+                interval,
+            )?,
+            exec: raw.exec.unwrap_or(default.exec),
+            files: match raw.files {
+                None => default.files,
+                Some(word) => match word.as_ref().as_str() {
+                    "none" => FileRecords::None,
+                    "sensitive" => FileRecords::Sensitive,
+                    "all" => FileRecords::All,
+                    other => {
+                        let allowed = ["none", "sensitive", "all"].map(String::from).into();
+                        let problem = format!("{other:?} is not a choice of file records");
+                        return Err(self.0.unknown(&word.span(), problem, other, allowed));
+                    }
+                },
+            },
+            loopback: raw.loopback.unwrap_or(default.loopback),
+        })
+    }
+
+    fn metrics(&self, raw: raw::Metrics) -> Result<Metrics> {
+        let default = Metrics::default();
+        Ok(Metrics {
+            listen: match raw.listen {
+                None => default.listen,
+                Some(text) => text.as_ref().parse::<SocketAddr>().map_err(|_| {
+                    let problem = format!("{:?} is not an address with a port", text.as_ref());
+                    let allowed = "such as \"127.0.0.1:9468\" or \"[::1]:9468\"";
+                    self.0.error(&text.span(), problem, allowed)
+                })?,
+            },
+            top: self.integer(raw.top, default.top, 1..=1000)?,
+        })
+    }
+
+    fn limits(&self, raw: raw::Limits) -> Result<Limits> {
+        let default = Limits::default();
+        let table = 1000..=10_000_000;
+        Ok(Limits {
+            processes: self.integer(raw.processes, default.processes, table.clone())?,
+            files: self.integer(raw.files, default.files, table.clone())?,
+            pairs: self.integer(raw.pairs, default.pairs, table)?,
+            exited: self.duration(raw.exited, default.exited, Duration::ZERO..=DAY)?,
+        })
+    }
+
+    fn integer<T: TryFrom<i64>>(
+        &self,
+        value: Value<i64>,
+        default: T,
+        range: RangeInclusive<i64>,
+    ) -> Result<T> {
+        let Some(value) = value else {
+            return Ok(default);
+        };
+        let number = *value.as_ref();
+        if range.contains(&number)
+            && let Ok(number) = T::try_from(number)
+        {
+            return Ok(number);
+        }
+        let allowed = format!("{} to {}", range.start(), range.end());
+        Err(self
+            .0
+            .error(&value.span(), format!("{number} is out of range"), &allowed))
+    }
+
+    fn duration(
+        &self,
+        value: Value<String>,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Result<Duration> {
+        let Some(value) = value else {
+            return Ok(default);
+        };
+        let text = value.as_ref();
+        let Some(duration) = quantity::duration(text) else {
+            return Err(self.0.error(
+                &value.span(),
+                format!("{text:?} is not a duration"),
+                DURATION_FORM,
+            ));
+        };
+        if range.contains(&duration) {
+            return Ok(duration);
+        }
+        let [from, to] = [range.start(), range.end()].map(|end| quantity::show_duration(*end));
+        let problem = format!("{text:?} is out of range");
+        Err(self
+            .0
+            .error(&value.span(), problem, &format!("{from} to {to}")))
+    }
+
+    fn bytes<T: TryFrom<u64>>(
+        &self,
+        value: Value<Bytes>,
+        default: T,
+        range: RangeInclusive<u64>,
+    ) -> Result<T> {
+        let Some(value) = value else {
+            return Ok(default);
+        };
+        let (shown, bytes) = match value.as_ref() {
+            Bytes::Count(count) => (count.to_string(), u64::try_from(*count).ok()),
+            Bytes::Text(text) => {
+                let Some(bytes) = quantity::bytes(text) else {
+                    return Err(self.0.error(
+                        &value.span(),
+                        format!("{text:?} is not a size"),
+                        BYTES_FORM,
+                    ));
+                };
+                (format!("{text:?}"), Some(bytes))
+            }
+        };
+        if let Some(bytes) = bytes.filter(|bytes| range.contains(bytes))
+            && let Ok(bytes) = T::try_from(bytes)
+        {
+            return Ok(bytes);
+        }
+        let [from, to] = [range.start(), range.end()].map(|end| quantity::show_bytes(*end));
+        let problem = format!("{shown} is out of range");
+        Err(self
+            .0
+            .error(&value.span(), problem, &format!("{from} to {to}")))
+    }
+
+    fn bounded(&self, list: Spanned<Vec<Spanned<String>>>) -> Result<Vec<Spanned<String>>> {
+        if list.as_ref().len() > MAX_LIST {
+            let problem = format!("{} values are too many", list.as_ref().len());
+            return Err(self
+                .0
+                .error(&list.span(), problem, &format!("up to {MAX_LIST}")));
+        }
+        Ok(list.into_inner())
+    }
+
+    fn names(&self, raw: Vec<Spanned<String>>) -> Result<Vec<String>> {
+        for value in &raw {
+            self.name(&value.span(), value.as_ref())?;
+        }
+        Ok(raw.into_iter().map(Spanned::into_inner).collect())
+    }
+
+    /// Names go into metrics and records: plain ones only.
+    fn name(&self, at: &std::ops::Range<usize>, name: &str) -> Result<()> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if (1..=MAX_NAME).contains(&name.len()) && name.chars().all(plain) {
+            return Ok(());
+        }
+        let allowed = format!("1 to {MAX_NAME} of a-z, A-Z, 0-9, `_`, `-`, `.`");
+        Err(self
+            .0
+            .error(at, format!("{name:?} cannot be a name"), &allowed))
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);

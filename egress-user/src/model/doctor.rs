@@ -1,0 +1,41 @@
+//! What works on this host, and what cannot be seen on it.
+
+use serde::Serialize;
+
+use super::HookStatus;
+
+/// The findings of `egress doctor`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DoctorReport {
+    /// Overall.
+    pub verdict: Verdict,
+    /// Facts about the host, in order: kernel, BTF, cgroup2, privileges, ...
+    pub host: Vec<(String, String)>,
+    /// Hooks, as they would be or are attached.
+    pub hooks: Vec<HookStatus>,
+    /// What no hook sees.
+    pub blind: Vec<BlindSpot>,
+}
+
+/// Whether egress can work here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state", content = "why")]
+pub enum Verdict {
+    /// Everything works.
+    Ok,
+    /// It works, but not all of it: what is missing.
+    Degraded(Vec<String>),
+    /// `egress run` would not start: why, and what to do.
+    CannotRun(Vec<String>),
+}
+
+/// A way for bytes to leave, or for a process to act, that no hook sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BlindSpot {
+    /// Which: `io_uring`, `af_xdp`, `packet_ring`, ...
+    pub name: String,
+    /// Whether something on this host uses it now; `None` when that cannot be told.
+    pub in_use: Option<bool>,
+    /// Why it cannot be seen, and what is counted in its place.
+    pub why: String,
+}

@@ -1,0 +1,311 @@
+//! `egress.*`: what ECS has no name for.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Bytes, Name, Time};
+use crate::outlet::shown::{Device, EntityId, Shown};
+
+/// `egress`. Which fields there are follows from `event.action`.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Egress<'a> {
+    /// Flow: identifies it for as long as the daemon runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flow_id: Option<u64>,
+    /// Flow: bytes that send calls accepted since this flow's last record of this process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_bytes: Option<u64>,
+    /// Flow: send calls since then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_calls: Option<u64>,
+    /// Flow: bytes at the IP layer since then, headers included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wire_bytes: Option<u64>,
+    /// Flow: packets since then, a segmented one counted as its segments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wire_packets: Option<u64>,
+    /// Flow: bytes that receive calls returned since then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rx_bytes: Option<u64>,
+    /// Flow: who began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["initiated", "accepted", "listening", "unknown"]))]
+    pub direction: Option<&'static str>,
+    /// Flow: whether this is its last record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed: Option<bool>,
+    /// Flow: how sure the process is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["exact", "inherited", "inferred", "none"]))]
+    pub attribution: Option<&'static str>,
+    /// Flow: why there is no process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["no_socket", "kernel", "before_start", "no_slot", "no_storage", "in_flight"]))]
+    pub unattributed_reason: Option<&'static str>,
+    /// Flow, alert: `loopback`, `link`, `private`, `public`, or a network's name in the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Name<'a>>,
+    /// Flow, exec: network namespace (inode number); absent when not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netns: Option<u32>,
+    /// Flow, exec, alert: what runs again and again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<Job<'a>>,
+    /// Flow, exec, file, alert: name of who logged in, kept over sudo and su.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub login_user: Option<Name<'a>>,
+    /// Their user id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub login_uid: Option<u32>,
+    /// Their audit session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<u32>,
+    /// systemd unit of the process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Name<'a>>,
+    /// Exec: cgroup path below the cgroup2 root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<Bytes<'a>>,
+    /// Exec, file: arguments or path were cut at the record's limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truncated: Option<bool>,
+    /// File: how it was opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
+    /// File: sensitivity labels of the configuration that it matches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<Name<'a>>,
+    /// Alert: figures over all its transfers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alert: Option<AlertFields<'a>>,
+    /// Alert: every signal, also those that do not hold.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Evidence<'a>>,
+    /// Alert: files read before and during the transfers, sensitive ones first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileEvidence<'a>>,
+    /// Alert: from what the data came through what it went to where, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lineage: Vec<Step>,
+    /// Health, alert: how well we saw in that time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["full", "degraded"]))]
+    pub coverage: Option<&'static str>,
+    /// Health: every byte's place, since start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<Ledgers>,
+    /// Health: what we see with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook<'a>>,
+    /// Health: detail that was lost, since start. Totals never are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<Lost>,
+    /// Health: since when the daemon runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub started: Option<Time>,
+    /// Health: flows that are followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_flows: Option<u64>,
+    /// Health: processes that are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_processes: Option<u64>,
+}
+
+/// `egress.job`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Job<'a> {
+    /// Stable over runs.
+    pub id: &'a str,
+    /// Path of the executable that moves the bytes.
+    pub executable: Bytes<'a>,
+    /// The script that it runs, or that runs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script: Option<Script<'a>>,
+    /// What starts it.
+    pub scheduler: Scheduler<'a>,
+    /// For whom.
+    pub uid: u32,
+    /// Whether a terminal controls it.
+    pub interactive: bool,
+}
+
+/// `egress.job.script`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Script<'a> {
+    /// Absolute path; absent for text on a command line (`sh -c`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Bytes<'a>>,
+    /// SHA-256 of its text, hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<&'a str>,
+}
+
+/// `egress.job.scheduler`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Scheduler<'a> {
+    /// Which kind.
+    #[schemars(extend("enum" = ["cron", "at", "systemd", "ci", "container", "interactive", "none"]))]
+    pub kind: &'static str,
+    /// Its entry, unit, runner or container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name<'a>>,
+}
+
+/// `egress.access`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Access {
+    /// For reading.
+    pub read: bool,
+    /// For writing.
+    pub write: bool,
+    /// This open made the file.
+    pub create: bool,
+}
+
+/// `egress.alert`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct AlertFields<'a> {
+    /// As `event.id`.
+    pub id: &'a str,
+    /// Transfers so far.
+    pub episodes: u64,
+    /// Median gap between starts of transfers, ns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub period_ns: Option<u64>,
+    /// Bytes that send calls accepted, all transfers.
+    pub app_bytes: u64,
+    /// Bytes at the IP layer, all transfers.
+    pub wire_bytes: u64,
+    /// Bytes received, all transfers.
+    pub rx_bytes: u64,
+    /// Start of the first transfer.
+    #[schemars(extend("format" = "date-time"))]
+    pub first: Time,
+    /// End of the last transfer.
+    #[schemars(extend("format" = "date-time"))]
+    pub last: Time,
+    /// As `egress.coverage`.
+    #[schemars(extend("enum" = ["full", "degraded"]))]
+    pub coverage: &'static str,
+}
+
+/// One of `egress.evidence`: a signal.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Evidence<'a> {
+    /// Which signal.
+    #[schemars(extend("enum" = ["automation", "cadence", "chunking", "asymmetry", "novelty", "source", "volume", "disguise"]))]
+    pub kind: &'static str,
+    /// Whether it holds.
+    pub holds: bool,
+    /// 0 (absent) to 1 (certain).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    /// The measured value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// The value from which it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    /// What the value was compared with; absent when there is no baseline yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<f64>,
+    /// The same for people, with the figures.
+    pub sentence: &'a str,
+}
+
+/// One of `egress.files`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct FileEvidence<'a> {
+    /// Absolute path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Bytes<'a>>,
+    /// Sensitivity labels that it matches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<Name<'a>>,
+    /// Bytes.
+    pub size: u64,
+    /// When it was last opened for reading before the transfer.
+    #[schemars(extend("format" = "date-time"))]
+    pub read_at: Time,
+    /// Inode number.
+    pub inode: Shown<u64>,
+    /// Device, `major:minor`.
+    pub device: Shown<Device>,
+}
+
+/// One of `egress.lineage`: a step on the way out.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Step {
+    /// What it is.
+    #[schemars(extend("enum" = ["scheduler", "script", "file", "process", "destination"]))]
+    pub kind: &'static str,
+    /// Its entry, path, executable or address.
+    pub name: String,
+    /// Process: as `process.entity_id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entity_id: Option<Shown<EntityId>>,
+}
+
+/// `egress.ledger`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Ledgers {
+    /// Bytes at the IP layer.
+    pub wire: Ledger,
+    /// Bytes that send calls accepted.
+    pub app: Ledger,
+}
+
+/// One layer's bytes: `total = attributed + sum of unattributed`, always.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Ledger {
+    /// Counted by the kernel side beside the flows, independently of them.
+    pub total: u64,
+    /// In flows with a process.
+    pub attributed: u64,
+    /// Without, by reason; every reason is there.
+    pub unattributed: BTreeMap<&'static str, u64>,
+}
+
+/// One of `egress.hooks`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Hook<'a> {
+    /// The feature.
+    pub hook: &'static str,
+    /// How it is attached.
+    pub method: &'a str,
+    /// Whether it works.
+    #[schemars(extend("enum" = ["ok", "unsupported", "broken", "disabled"]))]
+    pub state: &'static str,
+    /// Why it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
+    /// What is lost without it.
+    pub gives: &'static str,
+}
+
+/// One of `egress.lost`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Lost {
+    /// Of what.
+    pub kind: &'static str,
+    /// Why.
+    pub cause: &'static str,
+    /// How often.
+    pub count: u64,
+}

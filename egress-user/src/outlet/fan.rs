@@ -1,0 +1,368 @@
+//! One record to every outlet, without ever waiting for one.
+//!
+//! In: records. Out: a thread and a bounded queue for each [`Outlet`]; what does not fit, or cannot be written, is counted.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::Outlet;
+use crate::model::{LostDetail, Record};
+
+/// Records that wait for one outlet, at most.
+pub const QUEUE_CAPACITY: usize = 8192;
+/// The part of it that only alerts and health records may use: a flood of flows must not push out the alert about it.
+pub const QUEUE_RESERVE: usize = 512;
+/// How long an outlet may hold records.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the end waits for outlets that do not move (a pipe that nobody reads).
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What became of one outlet's records, since start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Which outlet.
+    pub name: &'static str,
+    /// Records that found its queue full.
+    pub queue_full: u64,
+    /// Records that it could not take (disk full, reader gone).
+    pub write_failed: u64,
+    /// Whether its last flush failed; its records wait.
+    pub failing: bool,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    queued: AtomicUsize,
+    queue_full: AtomicU64,
+    write_failed: AtomicU64,
+    failing: AtomicU64,
+}
+
+struct Lane {
+    name: &'static str,
+    queue: SyncSender<Record>,
+    counts: Arc<Counts>,
+    done: Receiver<()>,
+    thread: JoinHandle<()>,
+}
+
+/// All outlets.
+#[derive(Default)]
+pub struct Outlets {
+    lanes: Vec<Lane>,
+}
+
+impl Outlets {
+    /// Starts an outlet's thread.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn add(&mut self, outlet: impl Outlet + 'static) -> io::Result<()> {
+        let name = outlet.name();
+        let counts = Arc::new(Counts::default());
+        let (queue, records) = mpsc::sync_channel(QUEUE_CAPACITY);
+        let (ended, done) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name(format!("egress-{name}"))
+            .spawn({
+                let counts = Arc::clone(&counts);
+                move || {
+                    Worker { outlet, counts }.run(&records);
+                    // Dropping `ended` says the same when the worker panicked.
+                    drop(ended);
+                }
+            })?;
+        self.lanes.push(Lane {
+            name,
+            queue,
+            counts,
+            done,
+            thread,
+        });
+        Ok(())
+    }
+
+    /// Hands a record to every outlet. Never blocks: a record that finds a queue full is counted against that outlet.
+    pub fn publish(&self, record: &Record) {
+        let room = match record {
+            Record::Alert(_) | Record::Health(_) => QUEUE_CAPACITY,
+            Record::Flow(_) | Record::Exec { .. } | Record::File { .. } => {
+                QUEUE_CAPACITY - QUEUE_RESERVE
+            }
+        };
+        for lane in &self.lanes {
+            // Counted before it is sent, so that the worker never takes away what was not yet added.
+            let queued = lane.counts.queued.fetch_add(1, Relaxed);
+            if queued >= room || lane.queue.try_send(record.clone()).is_err() {
+                lane.counts.queued.fetch_sub(1, Relaxed);
+                lane.counts.queue_full.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// Each outlet's losses.
+    #[must_use]
+    pub fn status(&self) -> Vec<Status> {
+        let status = |lane: &Lane| Status {
+            name: lane.name,
+            queue_full: lane.counts.queue_full.load(Relaxed),
+            write_failed: lane.counts.write_failed.load(Relaxed),
+            failing: lane.counts.failing.load(Relaxed) != 0,
+        };
+        self.lanes.iter().map(status).collect()
+    }
+
+    /// The losses of all outlets, as health records tell them: kind `record`, causes `queue_full` and `write_failed`.
+    #[must_use]
+    pub fn lost(&self) -> [LostDetail; 2] {
+        let status = self.status();
+        let lost = |cause, count| LostDetail {
+            kind: "record",
+            cause,
+            count,
+        };
+        [
+            lost("queue_full", status.iter().map(|s| s.queue_full).sum()),
+            lost("write_failed", status.iter().map(|s| s.write_failed).sum()),
+        ]
+    }
+
+    /// Writes everything that is queued and ends the threads. One that does not end within five seconds is left
+    /// behind, with an error in the log: the daemon must not hang on a pipe that nobody reads.
+    pub fn close(self) {
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
+        let closing: Vec<_> = self
+            .lanes
+            .into_iter()
+            .map(
+                |Lane {
+                     name,
+                     queue,
+                     counts,
+                     done,
+                     thread,
+                 }| {
+                    drop(queue);
+                    (name, counts, done, thread)
+                },
+            )
+            .collect();
+        for (name, counts, done, thread) in closing {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match done.recv_timeout(left) {
+                Err(RecvTimeoutError::Timeout) => log::error!(
+                    "{name}: does not write; {} records are lost",
+                    counts.queued.load(Relaxed)
+                ),
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                    if thread.join().is_err() {
+                        log::error!("{name}: its thread ended by a panic; this is a bug");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One outlet's thread.
+struct Worker<O> {
+    outlet: O,
+    counts: Arc<Counts>,
+}
+
+impl<O: Outlet> Worker<O> {
+    fn run(mut self, records: &Receiver<Record>) {
+        let mut next_flush = Instant::now() + FLUSH_INTERVAL;
+        loop {
+            let wait = next_flush.saturating_duration_since(Instant::now());
+            let now = match records.recv_timeout(wait) {
+                Ok(record) => {
+                    self.take(&record);
+                    matches!(record, Record::Alert(_)) || Instant::now() >= next_flush
+                }
+                Err(RecvTimeoutError::Timeout) => true,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            if now {
+                self.flush();
+                next_flush = Instant::now() + FLUSH_INTERVAL;
+            }
+        }
+        self.flush();
+    }
+
+    fn take(&mut self, record: &Record) {
+        self.counts.queued.fetch_sub(1, Relaxed);
+        if let Err(error) = self.outlet.record(record) {
+            self.counts.write_failed.fetch_add(1, Relaxed);
+            self.failed(&error);
+        }
+    }
+
+    fn flush(&mut self) {
+        match self.outlet.flush() {
+            Err(error) => self.failed(&error),
+            Ok(()) => {
+                if self.counts.failing.swap(0, Relaxed) != 0 {
+                    log::warn!("{}: writes again", self.outlet.name());
+                }
+            }
+        }
+    }
+
+    /// Says it once, until it works again.
+    fn failed(&self, error: &io::Error) {
+        if self.counts.failing.swap(1, Relaxed) == 0 {
+            log::error!(
+                "{}: cannot write: {error}; trying again",
+                self.outlet.name()
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::mpsc::{self, Receiver, Sender};
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, Instant};
+
+    use super::{Outlets, QUEUE_CAPACITY, QUEUE_RESERVE};
+    use crate::model::Record;
+    use crate::outlet::{Outlet, samples};
+
+    /// Keeps what it takes; waits for leave before each record when it has a gate; fails while told to.
+    struct Probe {
+        taken: Arc<Mutex<Vec<&'static str>>>,
+        flushed: Sender<usize>,
+        gate: Option<Receiver<()>>,
+        broken: bool,
+    }
+
+    impl Outlet for Probe {
+        fn name(&self) -> &'static str {
+            "probe"
+        }
+
+        fn record(&mut self, record: &Record) -> io::Result<()> {
+            if let Some(gate) = &self.gate {
+                let _ = gate.recv();
+            }
+            if self.broken {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.taken.lock().unwrap().push(match record {
+                Record::Alert(_) => "alert",
+                _ => "other",
+            });
+            Ok(())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            let _ = self.flushed.send(self.taken.lock().unwrap().len());
+            if self.broken {
+                Err(io::ErrorKind::BrokenPipe.into())
+            } else {
+                Ok(())
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_queue_costs_flows_before_alerts_counts_both_and_never_blocks() {
+        let taken = Arc::<Mutex<Vec<_>>>::default();
+        let (open, gate) = mpsc::channel();
+        let (flushed, _flushes) = mpsc::channel();
+        let mut outlets = Outlets::default();
+        outlets
+            .add(Probe {
+                taken: Arc::clone(&taken),
+                flushed,
+                gate: Some(gate),
+                broken: false,
+            })
+            .unwrap();
+        let began = Instant::now();
+        for _ in 0..QUEUE_CAPACITY + 100 {
+            outlets.publish(&samples::flow());
+        }
+        let flows_lost = outlets.lost()[0].count;
+        // The thread may have taken one from the queue already.
+        let (least, most) = (QUEUE_RESERVE as u64 + 99, QUEUE_RESERVE as u64 + 100);
+        assert!((least..=most).contains(&flows_lost), "{flows_lost}");
+        outlets.publish(&samples::alert());
+        assert_eq!(
+            outlets.lost()[0].count,
+            flows_lost,
+            "an alert has room in reserve"
+        );
+        for _ in 0..QUEUE_CAPACITY {
+            outlets.publish(&samples::alert());
+        }
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "publishing waits for nobody"
+        );
+        let lost = outlets.lost()[0].count;
+        drop(open);
+        outlets.close();
+        let taken = taken.lock().unwrap().len() as u64;
+        assert_eq!(
+            taken + lost,
+            2 * QUEUE_CAPACITY as u64 + 101,
+            "every record is taken or counted"
+        );
+    }
+
+    #[test]
+    fn an_alert_is_flushed_at_once_and_the_rest_within_a_second() {
+        let (flushed, flushes) = mpsc::channel();
+        let mut outlets = Outlets::default();
+        outlets
+            .add(Probe {
+                taken: Arc::default(),
+                flushed,
+                gate: None,
+                broken: false,
+            })
+            .unwrap();
+        let began = Instant::now();
+        outlets.publish(&samples::alert());
+        assert_eq!(flushes.recv_timeout(Duration::from_millis(700)), Ok(1));
+        assert!(began.elapsed() < Duration::from_millis(700));
+        outlets.publish(&samples::flow());
+        assert_eq!(flushes.recv_timeout(Duration::from_secs(3)), Ok(2));
+        outlets.publish(&samples::flow());
+        outlets.close();
+        assert_eq!(flushes.iter().last(), Some(3), "the end flushes too");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted() {
+        let (flushed, flushes) = mpsc::channel();
+        let mut outlets = Outlets::default();
+        outlets
+            .add(Probe {
+                taken: Arc::default(),
+                flushed,
+                gate: None,
+                broken: true,
+            })
+            .unwrap();
+        outlets.publish(&samples::flow());
+        outlets.publish(&samples::alert());
+        flushes.recv_timeout(Duration::from_secs(3)).unwrap();
+        let until = Instant::now() + Duration::from_secs(3);
+        while !outlets.status()[0].failing && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(outlets.status()[0].failing);
+        assert_eq!(outlets.lost()[1].count, 2);
+        outlets.close();
+    }
+}

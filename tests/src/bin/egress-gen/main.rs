@@ -1,0 +1,161 @@
+//! `egress-gen`: one way of sending, serving or opening at a time, each with a count of its own.
+//!
+//! In: arguments. Out: one line of JSON with what was done, by what the system calls returned. Servers print a line when
+//! they listen and one for each connection, and end when their standard input does.
+#![deny(unsafe_code)]
+
+mod http;
+mod open;
+mod raw;
+mod repeat;
+mod send;
+mod sink;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Parser};
+use serde_json::Value;
+
+/// Traffic and file generators with a count of their own.
+#[derive(Parser)]
+enum Command {
+    /// One TCP connection, sending.
+    TcpUpload(Upload),
+    /// Datagrams, one after the other.
+    UdpBurst(Upload),
+    /// One datagram.
+    OnePacket {
+        /// Where to.
+        #[arg(long)]
+        to: SocketAddr,
+        /// Payload, bytes.
+        #[arg(long, default_value_t = 100)]
+        size: usize,
+    },
+    /// One datagram to each of many ports, from one socket.
+    UdpFan {
+        /// Where to; the first port.
+        #[arg(long)]
+        to: SocketAddr,
+        /// How many ports.
+        #[arg(long)]
+        ports: u16,
+    },
+    /// Any of the others, again and again, each time in a process of its own.
+    Repeat {
+        /// How often.
+        #[arg(long)]
+        count: u32,
+        /// Arguments of the other.
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// 48 bytes there and back, on a new socket each time, as an NTP client does.
+    NtpLike {
+        /// Where to.
+        #[arg(long)]
+        to: SocketAddr,
+        /// How often.
+        #[arg(long)]
+        count: u32,
+        /// From one to the next, milliseconds.
+        #[arg(long, default_value_t = 2000)]
+        every: u64,
+    },
+    /// Receives TCP.
+    TcpSink {
+        /// Where.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// Close first, after this many bytes; otherwise when the peer closes.
+        #[arg(long)]
+        close_after: Option<u64>,
+    },
+    /// Receives datagrams.
+    UdpSink {
+        /// Where.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// Send each back.
+        #[arg(long)]
+        echo: bool,
+    },
+    /// An HTTP server that takes PUT and answers `GET /bytes/N` with N bytes.
+    Http {
+        /// Where.
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// Opens one prepared file after the other, each in another way.
+    OpenKinds {
+        /// Where they lie.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Opens prepared pairs of files by a path that another thread changes all the time.
+    OpenRace {
+        /// Where they lie.
+        #[arg(long)]
+        dir: PathBuf,
+        /// How many pairs.
+        #[arg(long)]
+        pairs: u32,
+    },
+}
+
+/// What to send.
+#[derive(Args)]
+struct Upload {
+    /// Where to.
+    #[arg(long)]
+    to: SocketAddr,
+    /// How much, bytes.
+    #[arg(long)]
+    bytes: u64,
+    /// In calls of this size, bytes.
+    #[arg(long, default_value_t = 1400)]
+    chunk: usize,
+    /// Pause after 64 calls, microseconds.
+    #[arg(long, default_value_t = 0)]
+    pause: u64,
+    /// Let the peer close first.
+    #[arg(long)]
+    wait_close: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Command::parse() {
+        Command::TcpUpload(upload) => print(&send::tcp_upload(&upload)?),
+        Command::UdpBurst(upload) => print(&send::udp_burst(&upload)?),
+        Command::OnePacket { to, size } => print(&send::one_packet(to, size)?),
+        Command::UdpFan { to, ports } => print(&send::udp_fan(to, ports)?),
+        Command::Repeat { count, args } => print(&repeat::repeat(count, &args)?),
+        Command::NtpLike { to, count, every } => {
+            print(&send::ntp_like(to, count, Duration::from_millis(every))?);
+        }
+        Command::TcpSink {
+            listen,
+            close_after,
+        } => sink::tcp(listen, close_after)?,
+        Command::UdpSink { listen, echo } => sink::udp(listen, echo)?,
+        Command::Http { listen } => http::serve(listen)?,
+        Command::OpenKinds { dir } => print(&open::kinds(&dir)?),
+        Command::OpenRace { dir, pairs } => print(&open::race(&dir, pairs)?),
+    }
+    Ok(())
+}
+
+/// Prints one line.
+fn print(line: &Value) {
+    println!("{line}");
+}
+
+/// Nanoseconds since 1970-01-01 UTC, which other processes' clocks can be compared with.
+fn now_ns() -> u64 {
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+}

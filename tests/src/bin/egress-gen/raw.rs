@@ -1,0 +1,52 @@
+//! System calls that no library makes any more, and one that none should.
+#![expect(
+    unsafe_code,
+    reason = "open and creat have no safe wrapper; the race needs a path that changes under the call"
+)]
+
+use std::ffi::{CStr, c_int, c_long};
+use std::io;
+use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::sync::atomic::AtomicU8;
+
+/// open(2) itself; libraries call openat.
+#[cfg(target_arch = "x86_64")]
+pub fn open(path: &CStr) -> io::Result<OwnedFd> {
+    // SAFETY: the path ends in NUL and outlives the call.
+    owned(unsafe {
+        libc::syscall(
+            libc::SYS_open,
+            path.as_ptr(),
+            libc::O_RDONLY | libc::O_CLOEXEC,
+        )
+    })
+}
+
+/// creat(2) itself.
+#[cfg(target_arch = "x86_64")]
+pub fn creat(path: &CStr) -> io::Result<OwnedFd> {
+    // SAFETY: as above.
+    owned(unsafe { libc::syscall(libc::SYS_creat, path.as_ptr(), 0o644) })
+}
+
+/// openat(2) of an absolute path that other threads may change during the call. It has to end in NUL.
+pub fn open_shared(path: &[AtomicU8]) -> io::Result<OwnedFd> {
+    // SAFETY: the NUL at the end is never changed, so the kernel stays within the slice; it copies byte by byte, as a
+    // relaxed load would, and what it sees of the others' stores is what the caller asks for.
+    owned(unsafe {
+        libc::syscall(
+            libc::SYS_openat,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::O_RDONLY | libc::O_CLOEXEC,
+        )
+    })
+}
+
+fn owned(result: c_long) -> io::Result<OwnedFd> {
+    match c_int::try_from(result) {
+        // SAFETY: the kernel has just made this descriptor; nobody else owns it.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,118 @@
+//! The end: drained and complete under load, by either signal; and after the worst of ends, `egress unload` clears up.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+use egress_tests::command::{Running, json};
+use egress_tests::daemon::{Daemon, HostLock, TELL_ALL};
+use egress_tests::kernel::programs;
+use egress_tests::lab::{Lab, SINK_V4};
+use egress_tests::records::{flows_to, number, sum};
+use egress_tests::require::ready;
+use rustix::process::Signal;
+
+/// The programs that were not there `before`.
+fn new_programs(before: &BTreeMap<u64, String>) -> Result<BTreeMap<u64, String>> {
+    let mut now = programs()?;
+    now.retain(|id, _| !before.contains_key(id));
+    Ok(now)
+}
+
+#[test]
+fn either_signal_under_load_loses_nothing_and_leaves_nothing() -> Result<()> {
+    if !ready(&[]) {
+        return Ok(());
+    }
+    for signal in [Signal::TERM, Signal::INT] {
+        // Flows are held back for an hour: what has been sent can only be told because the daemon ends.
+        let daemon = Daemon::start("[events]\nflow_interval = \"1h\"\nhealth_interval = \"1s\"\n")?;
+        let lab = Lab::new()?;
+        let (load, upload) = (
+            SocketAddr::new(SINK_V4, 9000),
+            SocketAddr::new(SINK_V4, 9001),
+        );
+        let _sinks = [
+            lab.serve(&lab.sink, &["tcp-sink"], load)?,
+            lab.serve(&lab.sink, &["tcp-sink", "--close-after", "5000000"], upload)?,
+        ];
+        let endless = [
+            "tcp-upload",
+            "--bytes",
+            "100000000000",
+            "--pause",
+            "1000",
+            "--to",
+            &load.to_string(),
+        ];
+        let _load = Running::start(&mut lab.generator(&endless)?, lab.dir())?;
+        let one = load.to_string();
+        let short = [
+            "repeat",
+            "--count",
+            "100000",
+            "--",
+            "tcp-upload",
+            "--bytes",
+            "10",
+            "--to",
+            &one,
+        ];
+        let _short = Running::start(&mut lab.generator(&short)?, lab.dir())?;
+        let finite = [
+            "tcp-upload",
+            "--bytes",
+            "5000000",
+            "--wait-close",
+            "--to",
+            &upload.to_string(),
+        ];
+        let told = json(&mut lab.generator(&finite)?)?;
+        let arrived = lab.truth()?.at("tcp", upload);
+
+        let run = daemon.stop_by(signal)?;
+        let flows = sum(flows_to(&run.records, upload));
+        ensure!(
+            Some(flows.app_bytes) == number(&told, "app_bytes"),
+            "{signal:?}: {flows:?} is told, of {told}"
+        );
+        ensure!(
+            flows.wire_bytes == arrived.bytes,
+            "{signal:?}: {flows:?} is told, of {arrived:?}"
+        );
+        ensure!(
+            sum(flows_to(&run.records, load)).app_bytes > 0,
+            "{signal:?}: the load is not told"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_stays_in_the_kernel() -> Result<()> {
+    if !ready(&[]) {
+        return Ok(());
+    }
+    let host = HostLock::take()?;
+    let before = programs()?;
+    let daemon = Daemon::start_on(host, TELL_ALL)?;
+    ensure!(
+        !new_programs(&before)?.is_empty(),
+        "a running daemon has no programs in the kernel"
+    );
+    let host = daemon.stop()?.host;
+    let left = new_programs(&before)?;
+    ensure!(left.is_empty(), "left after SIGTERM: {left:?}");
+
+    let killed = Daemon::start_on(host, TELL_ALL)?.kill()?;
+    killed.unload()?;
+    let left = new_programs(&before)?;
+    ensure!(left.is_empty(), "left after SIGKILL and unload: {left:?}");
+    // With nothing to unload it is not an error.
+    killed.unload()?;
+    drop(killed);
+
+    // And the next one starts as if nothing had been.
+    Daemon::start(TELL_ALL)?.stop()?;
+    Ok(())
+}
