@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -24,4 +26,21 @@ pub fn programs() -> Result<BTreeMap<u64, String>> {
             name.starts_with("egress_").then(|| (id, name.to_owned()))
         });
     Ok(programs.collect())
+}
+
+/// The programs that were not there `before`. The kernel frees a program some moments after its last user is gone (RCU),
+/// so this waits up to two seconds for them to go.
+///
+/// # Errors
+/// When `bpftool` fails.
+pub fn left(before: &BTreeMap<u64, String>) -> Result<BTreeMap<u64, String>> {
+    let end = Instant::now() + Duration::from_secs(2);
+    loop {
+        let mut now = programs()?;
+        now.retain(|id, _| !before.contains_key(id));
+        if now.is_empty() || Instant::now() > end {
+            return Ok(now);
+        }
+        sleep(Duration::from_millis(50));
+    }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use egress_tests::command::Running;
 use egress_tests::daemon::{Daemon, HostLock, Setup, TELL_ALL, binary};
-use egress_tests::kernel::programs;
+use egress_tests::kernel::{left, programs};
 use egress_tests::require::ready;
 
 /// The exit code for whatever keeps the daemon from starting: arguments, configuration, host.
@@ -61,8 +61,7 @@ fn refused(what: &str, setup: &Setup, command: &mut Command, words: &[&str]) -> 
             lines[0]
         );
     }
-    let mut left = programs()?;
-    left.retain(|id, _| !before.contains_key(id));
+    let left = left(&before)?;
     ensure!(left.is_empty(), "{what}: left in the kernel: {left:?}");
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use egress_tests::daemon::{HostLock, binary};
-use egress_tests::kernel::programs;
+use egress_tests::kernel::{left, programs};
 use egress_tests::require::ready;
 use serde_json::Value;
 
@@ -43,10 +43,7 @@ fn doctor_tells_each_hook_and_leaves_none() -> Result<()> {
         !degraded || output.status.code() == Some(1),
         "a hook is missing, and the exit code is 0: {text}"
     );
-    let left: Vec<_> = programs()?
-        .into_iter()
-        .filter(|(id, _)| !before.contains_key(id))
-        .collect();
+    let left = left(&before)?;
     ensure!(left.is_empty(), "left in the kernel: {left:?}");
     Ok(())
 }

@@ -211,7 +211,7 @@ impl Check<'_> {
 
     fn events(&self, raw: raw::Events) -> Result<Events> {
         let default = Events::default();
-        let interval = Duration::from_secs(1)..=Duration::from_secs(3600);
+        let interval = Duration::from_millis(100)..=Duration::from_secs(3600);
         Ok(Events {
             path: match raw.path {
                 Some(path) if path.as_ref().contains('\0') => {

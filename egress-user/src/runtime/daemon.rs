@@ -107,7 +107,7 @@ async fn serve(options: &RunOptions, mut sensor: Sensor, mut pipeline: Pipeline,
     sensor.detach();
     let mut never = BootTime::MAX;
     round(&mut sensor, &mut pipeline, &mut never, Duration::MAX);
-    pipeline.flush();
+    pipeline.finish(clock::boot_now());
     let mut now = 0;
     round(&mut sensor, &mut pipeline, &mut now, Duration::MAX);
     let _ = stop.send(());

@@ -7,7 +7,7 @@ use crate::attribution::Attribution;
 use crate::config::{Config, FileRecords};
 use crate::detect::{Detector, Labels};
 use crate::lineage::Lineage;
-use crate::model::{BootTime, Coverage, Event, FileAccess, Health, HookState, HookStatus, KernelTotals, LostDetail, Observation, Origin, ProcessKey, Record, Scope};
+use crate::model::{BootTime, Coverage, Event, FileAccess, Flow, Health, HookState, HookStatus, KernelTotals, LostDetail, Observation, Origin, ProcessKey, Record, Scope};
 use crate::outlet::Outlets;
 
 /// The stages, in order.
@@ -73,12 +73,9 @@ impl Pipeline {
                 Event::File(access) => self.tell_file(observation.at, access),
                 _ => {}
             }
-            for flow in self.attribution.observe(observation, &mut self.lineage) {
-                self.detector.observe(&flow, &self.lineage);
-                let outlets = &self.outlets;
-                if self.config.events.loopback || flow.destination.as_ref().is_none_or(|destination| destination.scope != Scope::Loopback) {
-                    self.flows.add(&flow, |flow| outlets.publish(&Record::Flow(flow)));
-                }
+            let mut placed = self.attribution.observe(observation, &mut self.lineage);
+            while let Some(flow) = placed.take().or_else(|| self.attribution.next_flow()) {
+                self.place(&flow);
             }
         }
         let coverage = coverage(hooks, lost > self.lost_seen);
@@ -88,6 +85,16 @@ impl Pipeline {
         }
         let outlets = &self.outlets;
         self.flows.flush(Some(at), |flow| outlets.publish(&Record::Flow(flow)));
+    }
+
+    /// Judges and tells bytes that have their place.
+    fn place(&mut self, flow: &Arc<Flow>) {
+        self.detector.observe(flow, &self.lineage);
+        let loopback = flow.destination.as_ref().is_some_and(|destination| destination.scope == Scope::Loopback);
+        if self.config.events.loopback || !loopback {
+            let outlets = &self.outlets;
+            self.flows.add(flow, |flow| outlets.publish(&Record::Flow(flow)));
+        }
     }
 
     fn tell_exec(&mut self, at: BootTime, key: ProcessKey) {
@@ -125,7 +132,9 @@ impl Pipeline {
     /// What the stages themselves had to forget.
     fn own_losses(&self) -> Vec<LostDetail> {
         let lineage = self.lineage.stats();
+        let attribution = self.attribution.stats();
         [
+            ("ledger", attribution.overbooked),
             ("process", lineage.evicted_exited + lineage.evicted_live),
             ("file", lineage.evicted_files),
             ("pair", self.detector.stats().evicted.pairs),
@@ -135,15 +144,17 @@ impl Pipeline {
         .collect()
     }
 
-    /// Tells what still waits, and closes the outlets.
-    pub fn close(mut self) {
-        let outlets = &self.outlets;
-        self.flows.flush(None, |flow| outlets.publish(&Record::Flow(flow)));
+    /// Closes the outlets, when they have written what they were told.
+    pub fn close(self) {
         self.outlets.close();
     }
 
-    /// Tells flows that still wait, before the last health record.
-    pub fn flush(&mut self) {
+    /// Places and tells everything that still waits, for the last health record.
+    pub fn finish(&mut self, at: BootTime) {
+        self.attribution.finish(at, &mut self.lineage);
+        while let Some(flow) = self.attribution.next_flow() {
+            self.place(&flow);
+        }
         let outlets = &self.outlets;
         self.flows.flush(None, |flow| outlets.publish(&Record::Flow(flow)));
     }

@@ -4,9 +4,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use egress_common::names::PROG_WIRE;
 use rustix::fs::{FlockOperation, flock};
+
+const FREED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Held while a daemon runs.
 #[derive(Debug)]
@@ -46,8 +49,13 @@ impl Guard {
                 None
             }
         };
-        if loaded() {
-            return Err(Taken { pid: None });
+        // The kernel frees the programs of a daemon that has just ended some moments later (RCU).
+        let end = Instant::now() + FREED_WITHIN;
+        while loaded() {
+            if Instant::now() > end {
+                return Err(Taken { pid: None });
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
         Ok(Self { _lock: file })
     }
