@@ -42,6 +42,10 @@ pub struct Header {
 pub const FLAG_TRUNCATED: u16 = 1;
 /// `Header::flags`: a part of the tail could not be read from memory.
 pub const FLAG_UNREADABLE: u16 = 2;
+/// `Header::flags`: the path of the executable lacks its upper end.
+pub const FLAG_EXE_CUT: u16 = 4;
+/// `Header::flags`: the working directory lacks its upper end.
+pub const FLAG_CWD_CUT: u16 = 8;
 
 /// What a file is, without its name.
 #[repr(C)]

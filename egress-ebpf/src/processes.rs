@@ -4,7 +4,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_co
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use egress_common::counters::{EXEC_TRUNCATED, LOST_EXEC, LOST_EXIT, LOST_FORK};
-use egress_common::records::{EXEC_ARGS_MAX, EXEC_PATH_MAX, Exec, Exit, FLAG_TRUNCATED, FLAG_UNREADABLE, FileIdentity, Fork, Header, KIND_EXEC, KIND_EXIT, KIND_FORK};
+use egress_common::records::{EXEC_ARGS_MAX, EXEC_PATH_MAX, Exec, Exit, FLAG_CWD_CUT, FLAG_EXE_CUT, FLAG_TRUNCATED, FLAG_UNREADABLE, FileIdentity, Fork, Header, KIND_EXEC, KIND_EXIT, KIND_FORK};
 
 use crate::count::count;
 use crate::emit::emit;
@@ -112,12 +112,11 @@ fn terminal(tty: u64) -> u32 {
 /// Writes the tail and its lengths into the record; gives its length.
 #[inline(always)]
 fn tail(scratch: *mut ExecScratch, task: u64, bprm: u64) -> usize {
-    const MAX: usize = EXEC_PATH_MAX;
     let base: *mut u8 = unsafe { (&raw mut (*scratch).tail).cast() };
     let record = unsafe { &mut (*scratch).record };
     let mut flags = 0;
 
-    // Each part is at most MAX bytes, so part N starts at most N * MAX behind the first: what the verifier needs.
+    // Each part is at most EXEC_PATH_MAX bytes, so part N starts at most N times that behind the first: what the verifier needs.
     let filename = name(base, pointer(bprm, offset!(bprm_filename)), &mut flags);
     let mut used = filename;
     let interp = name(unsafe { base.add(used) }, pointer(bprm, offset!(bprm_interp)), &mut flags);
@@ -126,9 +125,9 @@ fn tail(scratch: *mut ExecScratch, task: u64, bprm: u64) -> usize {
     let mm = pointer(task, offset!(task_mm));
     let file = pointer(mm, offset!(mm_exe_file));
     record.exe = identify(file).unwrap_or_default();
-    let exe_path = walk(scratch, used, file + u64::from(offset!(file_f_path)), &mut flags);
+    let exe_path = walk(scratch, used, file + u64::from(offset!(file_f_path)), &mut flags, FLAG_EXE_CUT);
     used += exe_path;
-    let cwd = walk(scratch, used, pointer(task, offset!(task_fs)) + u64::from(offset!(fs_pwd)), &mut flags);
+    let cwd = walk(scratch, used, pointer(task, offset!(task_fs)) + u64::from(offset!(fs_pwd)), &mut flags, FLAG_CWD_CUT);
     used += cwd;
 
     let start = pointer(mm, offset!(mm_arg_start));
@@ -152,7 +151,6 @@ fn tail(scratch: *mut ExecScratch, task: u64, bprm: u64) -> usize {
     if flags != 0 {
         count(EXEC_TRUNCATED, 0);
     }
-    const { assert!(MAX == 1024) };
     used + args as usize
 }
 
@@ -173,13 +171,13 @@ fn name(destination: *mut u8, source: u64, flags: &mut u16) -> usize {
 
 /// Writes the components of a `struct path` at `used` in the tail; gives their length.
 #[inline(always)]
-fn walk(scratch: *mut ExecScratch, used: usize, path: u64, flags: &mut u16) -> usize {
+fn walk(scratch: *mut ExecScratch, used: usize, path: u64, flags: &mut u16, cut: u16) -> usize {
     let (mnt, dentry) = (pointer(path, offset!(path_mnt)), pointer(path, offset!(path_dentry)));
     unsafe {
         let destination = (&raw mut (*scratch).tail).cast::<u8>().add(used);
         path::write::<{ EXEC_PATH_MAX as u32 }>(&raw mut (*scratch).walk, destination, mnt, dentry);
         if core::ptr::read_volatile(&raw const (*scratch).walk.truncated) != 0 {
-            *flags |= FLAG_TRUNCATED;
+            *flags |= FLAG_TRUNCATED | cut;
         }
         let written = core::ptr::read_volatile(&raw const (*scratch).walk.written) as usize;
         if written > EXEC_PATH_MAX { 0 } else { written }

@@ -2,7 +2,6 @@
 //!
 //! `sock_send_length` (Linux 6.3, `include/trace/events/sock.h`) fires in process context for every way of sending.
 
-use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -88,7 +87,6 @@ pub fn egress_send(ctx: BtfTracePointContext) -> i32 {
         Some(place) => slots::add_app(place, bytes),
         None => count(APP_NO_SLOT, bytes),
     }
-    let _ = ctx.as_ptr();
     0
 }
 

@@ -6,7 +6,7 @@ use super::labels::Labels;
 use super::origins::{FileRead, Origins};
 use super::pair::{Episode, FILES, same_file};
 use super::signal::source::{Reading, is_archiver};
-use crate::model::{FileEvidence, FileId, Job, Process, ProcessKey, Text};
+use crate::model::{FileEvidence, FileId, FileRef, Job, Process, ProcessKey, Text};
 
 /// A pipeline's members start within this of each other, ns; what a member read before the sender started counts.
 const BEFORE: u64 = 60_000_000_000;
@@ -59,11 +59,7 @@ pub(super) fn ask(
         others: Vec::new(),
     };
     for read in sources.files {
-        // A file without an inode number is known by its path alone.
-        let identity = (
-            read.file.id,
-            (read.file.id.ino == 0).then(|| read.file.path.clone()),
-        );
+        let identity = identity(&read.file);
         if own(&read) || seen.contains(&identity) {
             continue;
         }
@@ -89,7 +85,8 @@ pub(super) fn ask(
     }
     for files in [&mut asked.sensitive, &mut asked.others] {
         files.sort_by(|a, b| order(a).cmp(&order(b)));
-        files.dedup_by(|a, b| same_file(&a.file, &b.file));
+        let mut told = BTreeSet::new();
+        files.retain(|file| told.insert(identity(&file.file)));
         files.truncate(FILES);
     }
     let Asked {
@@ -101,6 +98,11 @@ pub(super) fn ask(
             .all(|file| !same_file(&file.file, &other.file))
     });
     asked
+}
+
+/// A file without an inode number is known by its path alone.
+fn identity(file: &FileRef) -> (FileId, Option<Text>) {
+    (file.id, (file.id.ino == 0).then(|| file.path.clone()))
 }
 
 /// The largest first, then by identity and path, the latest read of each first: the same on replay.

@@ -135,7 +135,7 @@ impl Detector {
             };
             match &pair.open {
                 Some(open) if open.episode.number == state.episode => {
-                    pair.add(flow, process, moved)
+                    pair.add(flow, process, moved);
                 }
                 _ => pair.add_late(state.episode, moved),
             }
@@ -276,7 +276,7 @@ impl Detector {
         for (rule, verdict) in verdicts {
             match verdict {
                 Ok(verdict) => {
-                    alerts.push(alert((key, pair), rule, verdict, &others, (at, coverage)))
+                    alerts.push(alert((key, pair), rule, verdict, &others, (at, coverage)));
                 }
                 Err(No::Fresh) => self.stats.suppressed += 1,
                 Err(No::Evidence) => {}
@@ -300,5 +300,17 @@ impl Detector {
             },
             ..self.stats
         }
+    }
+
+    /// A pair, for tests.
+    #[cfg(test)]
+    pub(super) fn pair(&self, key: &Arc<PairKey>) -> Option<&Pair> {
+        self.pairs.get(key)
+    }
+
+    /// All pairs, for tests.
+    #[cfg(test)]
+    pub(super) fn all_pairs(&self) -> impl Iterator<Item = &Pair> {
+        self.pairs.values()
     }
 }

@@ -279,11 +279,11 @@ fn id(rule: Rule, key: &PairKey, first: BootTime, times: u32) -> String {
         Rule::SensitiveBulkTransfer => "bulk",
     };
     let digest = Sha256::digest(format!("{rule} {} {first} {times}", key.text()));
-    digest
+    let bits = digest
         .iter()
         .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+        .fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+    format!("{bits:016x}")
 }
 
 /// A duration in ns, at most 584 years.

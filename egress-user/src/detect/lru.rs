@@ -68,6 +68,12 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         (&mut entry.1, gone)
     }
 
+    /// All values, in no order: for tests.
+    #[cfg(test)]
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries.values().map(|(_, value)| value)
+    }
+
     /// Takes an entry out.
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
         let (used, value) = self.entries.remove(key)?;

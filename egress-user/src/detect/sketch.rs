@@ -1,6 +1,6 @@
 //! Quantiles of a stream whose past fades.
 //!
-//! `DDSketch` (Masson, Rim and Lee, "DDSketch: A fast and fully-mergeable quantile sketch with relative-error
+//! `DDSketch` (Masson, Rim and Lee, "`DDSketch`: A fast and fully-mergeable quantile sketch with relative-error
 //! guarantees", PVLDB 12(12), 2019): a value `v` is counted in bin `ceil(log_γ v)` with `γ = (1 + α) / (1 - α)`, and
 //! a bin stands for `2 γ^i / (γ + 1)`, which is within `α` of everything in it. With more than `BINS` bins the lowest
 //! are merged, so that high quantiles keep the guarantee.

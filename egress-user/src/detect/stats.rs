@@ -11,7 +11,7 @@ pub struct DetectStats {
     pub episodes: u64,
     /// Alerts raised.
     pub alerts: u64,
-    /// Episodes not judged, because the same alert was raised less than `realert` ago.
+    /// Judgements left out, because the same alert was raised less than `realert` ago.
     pub suppressed: u64,
     /// Flow records that are not judged.
     pub ignored: Ignored,

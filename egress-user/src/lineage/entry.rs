@@ -77,30 +77,33 @@ impl Entry {
     }
 
     /// Takes a new image. What it ran before is kept beside it, unless nothing was known of that.
-    pub(super) fn replace(&mut self, mut process: Process) {
+    /// Returns an earlier image that is no longer kept.
+    pub(super) fn replace(&mut self, mut process: Process) -> Option<Arc<Process>> {
         process.exit_ns = self.process.exit_ns;
         let before = std::mem::replace(&mut self.process, Arc::new(process));
+        let mut dropped = None;
         if !self.blank {
-            if self.earlier.len() >= EARLIER_MAX {
-                // The first one says where it came from: it stays.
-                self.earlier.remove(1);
-            }
+            // The first one says where it came from: it stays.
+            dropped = (self.earlier.len() >= EARLIER_MAX).then(|| self.earlier.remove(1));
             self.earlier.push(before);
         }
         self.blank = false;
         self.implied = false;
         self.job = None;
         self.script_ino = None;
+        dropped
     }
 
     /// Its place in the order of forgetting; none while something that it made is remembered.
     pub(super) fn place(&self) -> Option<Rank> {
         let key = self.process.key;
-        self.children.is_empty().then(|| match self.process.exit_ns {
-            Some(at) => (0, at, key),
-            None if self.implied => (0, self.seen, key),
-            None => (1, key.start_ns, key),
-        })
+        self.children
+            .is_empty()
+            .then(|| match self.process.exit_ns {
+                Some(at) => (0, at, key),
+                None if self.implied => (0, self.seen, key),
+                None => (1, key.start_ns, key),
+            })
     }
 
     /// What it runs and what it ran before, newest first.

@@ -189,14 +189,19 @@ mod tests {
 
     fn file(ino: u64, path: &str) -> FileRef {
         FileRef {
-            id: FileId { ino, ..FileId::default() },
+            id: FileId {
+                ino,
+                ..FileId::default()
+            },
             path: Text::from(path),
             ..FileRef::default()
         }
     }
 
     fn shown(files: &Files, ino: u64, name: u8) -> Option<String> {
-        files.get(file(ino, "").id, name).map(|f| f.path.to_string())
+        files
+            .get(file(ino, "").id, name)
+            .map(|f| f.path.to_string())
     }
 
     #[test]

@@ -54,7 +54,9 @@ const PLAIN: Language = Language {
 
 const LANGUAGES: &[Language] = &[
     Language {
-        names: &["sh", "dash", "bash", "rbash", "zsh", "ksh", "mksh", "ash", "yash", "fish"],
+        names: &[
+            "sh", "dash", "bash", "rbash", "zsh", "ksh", "mksh", "ash", "yash", "fish",
+        ],
         shell: true,
         code: b"c",
         takes: b"oO",
@@ -88,7 +90,14 @@ const LANGUAGES: &[Language] = &[
         code: b"ep",
         takes: b"rC",
         long_code: &[b"--eval", b"--print"],
-        long_takes: &[b"--require", b"--import", b"--loader", b"--experimental-loader", b"--conditions", b"--env-file"],
+        long_takes: &[
+            b"--require",
+            b"--import",
+            b"--loader",
+            b"--experimental-loader",
+            b"--conditions",
+            b"--env-file",
+        ],
         ..PLAIN
     },
     Language {
@@ -222,11 +231,23 @@ mod tests {
         let rows: &[(&str, &[&str], Option<Given>)] = &[
             ("dash", &["sh", "/opt/x.sh", "-c", "no"], file("/opt/x.sh")),
             ("dash", &["sh", "-e", "x.sh"], file("x.sh")),
-            ("dash", &["/bin/sh", "-c", "tar c /srv | curl -T - h"], code("tar c /srv | curl -T - h")),
+            (
+                "dash",
+                &["/bin/sh", "-c", "tar c /srv | curl -T - h"],
+                code("tar c /srv | curl -T - h"),
+            ),
             ("bash", &["bash", "-c", "-e", "text", "argv0"], code("text")),
             ("bash", &["bash", "-lc", "text"], code("text")),
-            ("bash", &["bash", "-euo", "pipefail", "-c", "text"], code("text")),
-            ("bash", &["bash", "--rcfile", "/x", "--norc", "script"], file("script")),
+            (
+                "bash",
+                &["bash", "-euo", "pipefail", "-c", "text"],
+                code("text"),
+            ),
+            (
+                "bash",
+                &["bash", "--rcfile", "/x", "--norc", "script"],
+                file("script"),
+            ),
             ("bash", &["bash", "+x", "--", "-odd"], file("-odd")),
             ("bash", &["-bash"], Some(Given::Stdin)),
             ("bash", &["bash", "-s", "arg"], Some(Given::Stdin)),
@@ -236,21 +257,51 @@ mod tests {
             ("busybox", &["-sh"], Some(Given::Stdin)),
             ("busybox", &["busybox", "ash", "/x"], file("/x")),
             ("busybox", &["wget", "http://h"], None),
-            ("python3.11", &["python3", "-u", "/x.py", "-m", "y"], file("/x.py")),
-            ("python3.11", &["python3", "-m", "http.server"], module("http.server")),
+            (
+                "python3.11",
+                &["python3", "-u", "/x.py", "-m", "y"],
+                file("/x.py"),
+            ),
+            (
+                "python3.11",
+                &["python3", "-m", "http.server"],
+                module("http.server"),
+            ),
             ("python3.11", &["python3", "-uc", "code"], code("code")),
             ("python3.11", &["python3", "-ccode"], code("code")),
-            ("python3", &["python3", "-W", "ignore", "-Xdev", "x.py"], file("x.py")),
+            (
+                "python3",
+                &["python3", "-W", "ignore", "-Xdev", "x.py"],
+                file("x.py"),
+            ),
             ("python3", &["python3", "-"], Some(Given::Stdin)),
             ("perl5.36.0", &["perl", "-lane", "print"], code("print")),
-            ("perl", &["perl", "-MSocket", "-I", "/lib", "x.pl"], file("x.pl")),
+            (
+                "perl",
+                &["perl", "-MSocket", "-I", "/lib", "x.pl"],
+                file("x.pl"),
+            ),
             ("perl", &["perl", "-i.bake", "x.pl"], file("x.pl")),
             ("ruby3.1", &["ruby", "-rsocket", "-e", "code"], code("code")),
             ("ruby3.1", &["ruby", "-r", "socket", "x.rb"], file("x.rb")),
-            ("node", &["node", "--require", "./a.js", "--max-old-space-size=1", "b.js"], file("b.js")),
+            (
+                "node",
+                &[
+                    "node",
+                    "--require",
+                    "./a.js",
+                    "--max-old-space-size=1",
+                    "b.js",
+                ],
+                file("b.js"),
+            ),
             ("node", &["node", "--eval=code"], code("code")),
             ("node", &["node", "-e", "code"], code("code")),
-            ("php8.2", &["php", "-d", "a=b", "-f", "x.php"], file("x.php")),
+            (
+                "php8.2",
+                &["php", "-d", "a=b", "-f", "x.php"],
+                file("x.php"),
+            ),
             ("php8.2", &["php", "-r", "code"], code("code")),
             ("lua5.4", &["lua", "-l", "socket", "x.lua"], file("x.lua")),
             ("tclsh8.6", &["tclsh", "x.tcl"], file("x.tcl")),
@@ -260,7 +311,11 @@ mod tests {
             ("sh", &[], Some(Given::Stdin)),
         ];
         for (name, line, expected) in rows {
-            assert_eq!(given(name.as_bytes(), &args(line)), *expected, "{name} {line:?}");
+            assert_eq!(
+                given(name.as_bytes(), &args(line)),
+                *expected,
+                "{name} {line:?}"
+            );
         }
         assert!(is_shell(b"bash", &[]));
         assert!(is_shell(b"busybox", &args(&["-ash"])));

@@ -28,7 +28,9 @@ pub(super) fn describe(table: &Table, key: ProcessKey) -> Option<Job> {
     let images = table.line(key).flat_map(|(_, entry)| entry.images());
     for (place, image) in images.enumerate() {
         // Not the process itself: the scheduler of a cron daemon is not cron.
-        if place > 0 && let Some(found) = scheduler::of(image) {
+        if place > 0
+            && let Some(found) = scheduler::of(image)
+        {
             above = Some(found);
             break;
         }
@@ -41,7 +43,9 @@ pub(super) fn describe(table: &Table, key: ProcessKey) -> Option<Job> {
         }
     }
     if let Some(Scheduler::Cron(entry)) = &mut above {
-        *entry = command.and_then(command_text).map(|text| Text::from(text).to_string());
+        *entry = command
+            .and_then(command_text)
+            .map(|text| Text::from(text).to_string());
     }
     let scheduler = above.unwrap_or_else(|| by_place(table, key, entry));
     let executable = process.executable.path.clone();

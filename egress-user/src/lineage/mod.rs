@@ -151,8 +151,7 @@ impl Lineage {
         self.table.get(key).map(|entry| &entry.process)
     }
 
-    /// The process, also if none of its records came: then it is made from what is known. `glimpse.key` must be
-    /// as the kernel tells it.
+    /// The process, also if none of its records came: then it is made from what is known.
     pub fn process_or(&mut self, glimpse: Glimpse, at: BootTime) -> Arc<Process> {
         let key = self.table.settle(glimpse.key);
         if let Some(entry) = self.table.get_mut(key) {
@@ -169,9 +168,7 @@ impl Lineage {
             self.table.touch(key, at);
             return process;
         }
-        let process = self.imply(glimpse, at);
-        self.release();
-        process
+        self.imply(glimpse, at)
     }
 
     /// The key under which a process is known: the kernel's, once the kernel has told it, for the one that `/proc`

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::files::Read;
-use super::table::{New, copy_of};
+use super::table::{New, copy_of, is_cut};
 use super::{Glimpse, Lineage, cgroup};
 use crate::model::{
-    BootTime, Event, Exec, FileAccess, FileId, FileRef, Identity, Observation, Origin, Process, ProcessKey, Script,
-    Stdio, Text,
+    BootTime, Event, Exec, FileAccess, FileId, FileRef, Identity, Observation, Origin, Process,
+    ProcessKey, Script, Stdio, Text,
 };
 
 /// Reads remembered of one process.
@@ -62,14 +62,15 @@ impl Lineage {
     }
 
     fn exec(&mut self, exec: &Exec, at: BootTime) {
+        // tgid 0 is the idle task: nobody made init.
+        let named = exec.parent.tgid != 0 && exec.parent != exec.process;
+        let parent = named.then(|| self.known(exec.parent, exec.origin, at));
+        // After the parent, whose entry may have taken the place of this one.
         let key = match exec.origin {
             Origin::Kernel => self.table.settle(exec.process),
             Origin::Proc => self.table.resolve(exec.process),
         };
         let known = self.table.get(key).map(|entry| entry.blank);
-        // tgid 0 is the idle task: nobody made init.
-        let named = exec.parent.tgid != 0 && exec.parent != exec.process;
-        let parent = named.then(|| self.known(exec.parent, exec.origin, at));
         if exec.origin == Origin::Proc && known == Some(false) {
             self.complete(key, exec, parent);
             return;
@@ -80,9 +81,11 @@ impl Lineage {
         let (process, script_ino) =
             self.images
                 .make(exec, key, parent, before.as_deref(), &self.files, at);
-        self.pipes.add(&process);
         if let Some(blank) = known {
-            self.table.replace(key, process);
+            if let Some(dropped) = self.table.replace(key, process) {
+                let alias = self.table.get(key).and_then(|entry| entry.alias);
+                self.pipes.remove(&dropped, [Some(key), alias]);
+            }
             if let Some(parent) = parent {
                 self.table.link(key, parent);
             }
@@ -103,6 +106,9 @@ impl Lineage {
         }
         if let Some(entry) = self.table.get_mut(key) {
             entry.script_ino = script_ino;
+            for image in entry.images() {
+                self.pipes.add(key, image);
+            }
         }
         self.standard_files(key, exec.stdio, at);
     }
@@ -145,7 +151,11 @@ impl Lineage {
     fn exit(&mut self, process: ProcessKey, at: BootTime) {
         let key = self.table.settle(process);
         self.table.end(key, at);
-        if self.table.get(key).is_some_and(|entry| entry.activity.wrote) {
+        if self
+            .table
+            .get(key)
+            .is_some_and(|entry| entry.activity.wrote)
+        {
             let frozen = self.freeze(key);
             self.staging.keep(key, frozen, at);
         }
@@ -178,7 +188,10 @@ impl Lineage {
         let Some(activity) = self.table.get_mut(key).map(|entry| &mut entry.activity) else {
             return;
         };
-        let place = activity.reads.iter_mut().rfind(|read| read.id == id && read.name == name);
+        let place = activity
+            .reads
+            .iter_mut()
+            .rfind(|read| read.id == id && read.name == name);
         if let Some(read) = place {
             read.last = read.last.max(at);
             return;
@@ -201,7 +214,12 @@ impl Lineage {
             }
         }
         if let Some(entry) = self.table.get_mut(key) {
-            let read = Read { id, name, first: at, last: at };
+            let read = Read {
+                id,
+                name,
+                first: at,
+                last: at,
+            };
             entry.activity.reads.push(read);
             self.reads += 1;
         }
@@ -234,10 +252,13 @@ impl Lineage {
             Origin::Proc => self.table.resolve(key),
         };
         if self.table.get(key).is_none() {
-            self.imply(Glimpse { key, ..Glimpse::default() }, at);
-            if origin == Origin::Proc {
-                self.table.mark_cut(key);
-            }
+            self.imply(
+                Glimpse {
+                    key,
+                    ..Glimpse::default()
+                },
+                at,
+            );
         } else {
             self.table.touch(key, at);
         }
@@ -246,6 +267,7 @@ impl Lineage {
 
     pub(super) fn imply(&mut self, glimpse: Glimpse, at: BootTime) -> Arc<Process> {
         self.implied += 1;
+        let cut = is_cut(glimpse.key);
         let uid = glimpse.uid.unwrap_or_default();
         let user_name = glimpse.uid.and_then(|uid| self.images.users.name(uid, at));
         let process = Process {
@@ -257,7 +279,11 @@ impl Lineage {
             args_truncated: false,
             script: None,
             cwd: Text::default(),
-            identity: Identity { uid, euid: uid, ..Identity::default() },
+            identity: Identity {
+                uid,
+                euid: uid,
+                ..Identity::default()
+            },
             user_name,
             login_name: None,
             cgroup_id: glimpse.cgroup_id,
@@ -272,7 +298,14 @@ impl Lineage {
             seeded: false,
         };
         let copy = Arc::new(process.clone());
-        let key = self.table.insert(New { process, blank: true, implied: true, cut: false, at });
+        let key = self.table.insert(New {
+            process,
+            blank: true,
+            implied: true,
+            cut,
+            at,
+        });
+        self.release();
         if let Some(entry) = self.table.get_mut(key) {
             entry.activity.watched_since = at;
             return entry.process.clone();

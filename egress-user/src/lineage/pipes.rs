@@ -16,15 +16,15 @@ pub(super) struct Pipes {
 }
 
 impl Pipes {
-    /// Notes the pipes that an image writes to.
-    pub(super) fn add(&mut self, process: &Process) {
+    /// Notes the pipes that an image of process `key` writes to.
+    pub(super) fn add(&mut self, key: ProcessKey, process: &Process) {
         for end in ends(process) {
             let writers = self.writers.entry(end).or_default();
-            if writers.contains(&process.key) {
+            if writers.contains(&key) {
                 continue;
             }
             if writers.len() < WRITERS_MAX {
-                writers.push(process.key);
+                writers.push(key);
             } else {
                 self.refused += 1;
             }

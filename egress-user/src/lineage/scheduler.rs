@@ -50,7 +50,10 @@ fn ci(name: &[u8]) -> Option<&'static str> {
 fn is_jenkins(args: &[Text]) -> bool {
     args.windows(2).any(|pair| {
         pair[0].as_bytes() == b"-jar"
-            && matches!(pair[1].file_name(), b"agent.jar" | b"remoting.jar" | b"slave.jar" | b"jenkins.war")
+            && matches!(
+                pair[1].file_name(),
+                b"agent.jar" | b"remoting.jar" | b"slave.jar" | b"jenkins.war"
+            )
     })
 }
 
@@ -60,8 +63,16 @@ pub(super) fn is_login(unit: &str) -> bool {
     let name = name.split('@').next().unwrap_or(name);
     matches!(
         name,
-        "getty" | "serial-getty" | "container-getty" | "console-getty" | "ssh" | "sshd" | "rescue" | "emergency"
-            | "debug-shell" | "telnet"
+        "getty"
+            | "serial-getty"
+            | "container-getty"
+            | "console-getty"
+            | "ssh"
+            | "sshd"
+            | "rescue"
+            | "emergency"
+            | "debug-shell"
+            | "telnet"
     )
 }
 
@@ -85,13 +96,21 @@ pub(super) mod tests {
             ("/usr/sbin/cron", &[], Some(Scheduler::Cron(None))),
             ("/usr/sbin/crond", &["-n"], Some(Scheduler::Cron(None))),
             ("/bin/busybox", &["crond"], Some(Scheduler::Cron(None))),
-            ("/bin/busybox", &["/bin/busybox", "crond"], Some(Scheduler::Cron(None))),
+            (
+                "/bin/busybox",
+                &["/bin/busybox", "crond"],
+                Some(Scheduler::Cron(None)),
+            ),
             ("/bin/busybox", &["wget"], None),
             ("/bin/busybox", &[], None),
             ("/usr/sbin/atd", &[], Some(Scheduler::At)),
             ("/opt/runner/bin/Runner.Worker", &[], ci("github-actions")),
             ("/usr/bin/gitlab-runner", &["run"], ci("gitlab-runner")),
-            ("/usr/bin/java", &["java", "-jar", "/x/agent.jar"], ci("jenkins")),
+            (
+                "/usr/bin/java",
+                &["java", "-jar", "/x/agent.jar"],
+                ci("jenkins"),
+            ),
             ("/usr/bin/java", &["java", "-jar", "/x/app.jar"], None),
             ("/usr/bin/java", &["java", "-jar"], None),
             ("/tmp/notcron", &[], None),

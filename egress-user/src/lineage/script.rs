@@ -205,22 +205,48 @@ mod tests {
         fs::write(folder.path().join("a"), "#!/bin/sh\n").unwrap();
         let first = reader.hash(&path("a"), ours).unwrap();
         assert_eq!(first.sha256, sha256(b"#!/bin/sh\n"));
-        assert_eq!(first.ino, fs::metadata(folder.path().join("a")).unwrap().ino());
+        assert_eq!(
+            first.ino,
+            fs::metadata(folder.path().join("a")).unwrap().ino()
+        );
         assert_eq!(reader.hash(&path("a"), ours), Some(first), "from the cache");
         fs::write(folder.path().join("a"), "#!/bin/ex\n").unwrap();
-        assert_eq!(reader.hash(&path("a"), ours).unwrap().sha256, sha256(b"#!/bin/ex\n"), "same size, changed");
+        assert_eq!(
+            reader.hash(&path("a"), ours).unwrap().sha256,
+            sha256(b"#!/bin/ex\n"),
+            "same size, changed"
+        );
 
-        assert_eq!(reader.hash(&path("a"), ours + 1), None, "another mount namespace");
+        assert_eq!(
+            reader.hash(&path("a"), ours + 1),
+            None,
+            "another mount namespace"
+        );
         assert_eq!(reader.hash(&path("a"), 0), None, "unknown mount namespace");
         symlink("a", folder.path().join("link")).unwrap();
         assert_eq!(reader.hash(&path("link"), ours), None);
         assert_eq!(reader.hash(&path("none"), ours), None);
         assert_eq!(reader.hash(&path(""), ours), None, "a folder");
         assert_eq!(reader.hash(&Text::from("a"), ours), None, "relative");
-        assert_eq!(reader.hash(&Text::from("/dev/zero"), ours), None, "a device");
+        assert_eq!(
+            reader.hash(&Text::from("/dev/zero"), ours),
+            None,
+            "a device"
+        );
         let fifo = folder.path().join("fifo");
-        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        assert_eq!(reader.hash(&path("fifo"), ours), None, "a FIFO that nobody writes to must not block");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            0o600.into(),
+            0,
+        )
+        .unwrap();
+        assert_eq!(
+            reader.hash(&path("fifo"), ours),
+            None,
+            "a FIFO that nobody writes to must not block"
+        );
         let large = usize::try_from(SCRIPT_MAX).unwrap();
         fs::write(folder.path().join("large"), vec![b'x'; large + 1]).unwrap();
         assert_eq!(reader.hash(&path("large"), ours), None);

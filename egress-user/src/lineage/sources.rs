@@ -111,7 +111,12 @@ impl Lineage {
     }
 
     /// All reads found, in order.
-    fn walk(&self, key: ProcessKey, since: BootTime, around: bool) -> (Vec<(ProcessKey, Read)>, bool) {
+    fn walk(
+        &self,
+        key: ProcessKey,
+        since: BootTime,
+        around: bool,
+    ) -> (Vec<(ProcessKey, Read)>, bool) {
         let mut walk = Walk {
             lineage: self,
             todo: VecDeque::new(),
@@ -192,7 +197,9 @@ impl Walk<'_> {
                 return;
             }
             // A writer of a staged file may be gone, or may have forgotten whom it got its data from.
-            if step.depth > 0 && let Some(frozen) = self.lineage.staging.get(step.key) {
+            if step.depth > 0
+                && let Some(frozen) = self.lineage.staging.get(step.key)
+            {
                 self.complete &= frozen.complete;
                 for (by, read) in &frozen.reads {
                     self.read(step, *by, read);
@@ -210,7 +217,10 @@ impl Walk<'_> {
             return;
         };
         let activity = &entry.activity;
-        if activity.lost || entry.blank || activity.watched_since > step.from.max(entry.process.start_ns) {
+        if activity.lost
+            || entry.blank
+            || activity.watched_since > step.from.max(entry.process.start_ns)
+        {
             self.complete = false;
         }
         for read in &activity.reads {
@@ -232,11 +242,17 @@ impl Walk<'_> {
             for writer in writers.iter().map(|writer| lineage.resolve(*writer)) {
                 if writer != step.key {
                     known = true;
-                    self.follow(Step { key: writer, ..upstream });
+                    self.follow(Step {
+                        key: writer,
+                        ..upstream
+                    });
                 }
             }
             if !known && let Some(maker) = entry.maker {
-                self.follow(Step { key: maker, ..upstream });
+                self.follow(Step {
+                    key: maker,
+                    ..upstream
+                });
             }
         }
     }
@@ -246,7 +262,10 @@ impl Walk<'_> {
         if read.first > step.until || read.last < step.from {
             return;
         }
-        let found = self.found.entry(read.id).or_insert((step.distance, by, *read));
+        let found = self
+            .found
+            .entry(read.id)
+            .or_insert((step.distance, by, *read));
         if step.distance < found.0 {
             *found = (step.distance, by, *read);
         }

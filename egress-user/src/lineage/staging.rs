@@ -87,8 +87,16 @@ mod tests {
     use crate::model::{FileId, ProcessKey};
 
     fn frozen(reads: usize) -> Frozen {
-        let read = Read { id: FileId::default(), name: 0, first: 0, last: 0 };
-        Frozen { reads: vec![(ProcessKey::default(), read); reads].into(), complete: true }
+        let read = Read {
+            id: FileId::default(),
+            name: 0,
+            first: 0,
+            last: 0,
+        };
+        Frozen {
+            reads: vec![(ProcessKey::default(), read); reads].into(),
+            complete: true,
+        }
     }
 
     fn key(tgid: u32) -> ProcessKey {
@@ -101,7 +109,10 @@ mod tests {
         for tgid in 0..50 {
             staging.keep(key(tgid), frozen(9), u64::from(tgid));
         }
-        assert_eq!((staging.len(), staging.reads, staging.evicted), (10, 100, 40));
+        assert_eq!(
+            (staging.len(), staging.reads, staging.evicted),
+            (10, 100, 40)
+        );
         assert!(staging.get(key(39)).is_none() && staging.get(key(40)).is_some());
         staging.keep(key(49), frozen(4), 49);
         assert_eq!((staging.len(), staging.reads), (10, 95));

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-pub(super) use super::entry::{Entry, New, copy_of};
 use super::entry::Rank;
+pub(super) use super::entry::{Entry, New, copy_of};
 use crate::model::{BootTime, Process, ProcessKey};
 
 /// `/proc/PID/stat` tells a start in clock ticks of 10 ms (`USER_HZ` is 100 on every architecture that we run on).
@@ -76,8 +76,7 @@ impl Table {
         match self.latest.get(&key.tgid) {
             Some(latest)
                 if latest.start_ns / TICK_NS == key.start_ns / TICK_NS
-                    && (key.start_ns.is_multiple_of(TICK_NS)
-                        || self.entries.get(latest).is_some_and(|e| e.cut)) =>
+                    && (is_cut(key) || self.entries.get(latest).is_some_and(|e| e.cut)) =>
             {
                 *latest
             }
@@ -97,13 +96,7 @@ impl Table {
     /// As [`Self::resolve`] for a key that the kernel told: if the process is kept under a cut key, it moves.
     pub(super) fn settle(&mut self, exact: ProcessKey) -> ProcessKey {
         let known = self.resolve(exact);
-        if known == exact {
-            if let Some(entry) = self.entries.get_mut(&exact) {
-                entry.cut = false;
-            }
-            return exact;
-        }
-        if self.entries.get(&known).is_some_and(|e| e.cut) {
+        if known != exact && self.entries.get(&known).is_some_and(|e| e.cut) {
             self.rename(known, exact);
             return exact;
         }
@@ -147,7 +140,10 @@ impl Table {
         }
         if let Some(before) = self.latest.insert(key.tgid, key)
             && before < key
-            && self.entries.get(&before).is_some_and(|e| e.process.exit_ns.is_none())
+            && self
+                .entries
+                .get(&before)
+                .is_some_and(|e| e.process.exit_ns.is_none())
         {
             self.ends_missed += 1;
             self.end(before, key.start_ns);
@@ -197,20 +193,13 @@ impl Table {
         .take(DEPTH_MAX)
     }
 
-    /// Notes that a process that was just made known was named by `/proc`.
-    pub(super) fn mark_cut(&mut self, key: ProcessKey) {
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.cut = true;
-        }
-    }
-
-    /// A new image for a known process.
-    pub(super) fn replace(&mut self, key: ProcessKey, process: Process) {
-        if let Some(entry) = self.entries.get_mut(&key) {
-            self.filling += u64::from(entry.blank);
-            entry.replace(process);
-            self.rank(key);
-        }
+    /// A new image for a known process. Returns an earlier one that is no longer kept.
+    pub(super) fn replace(&mut self, key: ProcessKey, process: Process) -> Option<Arc<Process>> {
+        let entry = self.entries.get_mut(&key)?;
+        self.filling += u64::from(entry.blank);
+        let dropped = entry.replace(process);
+        self.rank(key);
+        dropped
     }
 
     /// Copies the image of `from` to its children that are copies of it, now that it is known.
@@ -343,4 +332,10 @@ impl Table {
             self.order.extend(rank);
         }
     }
+}
+
+/// Whether a start is cut to the clock tick, as `/proc` tells it. By chance one in ten million exact ones looks like
+/// that: it is then found by either key all the same.
+pub(super) fn is_cut(key: ProcessKey) -> bool {
+    key.start_ns.is_multiple_of(TICK_NS)
 }

@@ -45,7 +45,8 @@ impl Users {
             self.cache.clear();
         }
         let name: Option<Arc<str>> = (self.lookup)(uid).map(Into::into);
-        self.cache.insert(uid, (name.clone(), now.saturating_add(TTL_NS)));
+        self.cache
+            .insert(uid, (name.clone(), now.saturating_add(TTL_NS)));
         name
     }
 }
@@ -73,7 +74,11 @@ mod tests {
             assert_eq!(users.name(7, now).as_deref(), Some("seven"));
             assert_eq!(users.name(8, now), None);
         }
-        assert_eq!(ASKED.load(Ordering::Relaxed), 2, "also those without a name");
+        assert_eq!(
+            ASKED.load(Ordering::Relaxed),
+            2,
+            "also those without a name"
+        );
         users.name(7, TTL_NS);
         assert_eq!(ASKED.load(Ordering::Relaxed), 3);
         for uid in 0..20_000 {

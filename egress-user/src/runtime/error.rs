@@ -5,41 +5,29 @@ use std::path::PathBuf;
 
 use crate::config::ConfigError;
 use crate::outlet::http::BindError;
+use crate::sensor::SensorError;
+use crate::sensor::cgroups::CgroupError;
+use crate::sensor::fields::FieldsError;
 
 /// A failure of `run`, `doctor` or `unload`. Each message says what happened, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// Capabilities are missing.
-    #[error(
-        "missing {}: eBPF programs cannot be loaded; run as root, or grant the service these capabilities (AmbientCapabilities= in its unit)",
-        .missing.join(", ")
-    )]
-    NoPrivilege {
-        /// Which, by name: `CAP_BPF`, ...
-        missing: Vec<String>,
-    },
+    #[error("{0}")]
+    NoPrivilege(String),
     /// The kernel does not describe itself.
-    #[error(
-        "{}: {source}; egress reads the kernel's layout from its BTF: use a kernel built with CONFIG_DEBUG_INFO_BTF=y (5.10 or later, every major distribution's)", .path.display()
-    )]
-    NoBtf {
-        /// Where BTF was looked for.
-        path: PathBuf,
-        /// Why it cannot be read.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Fields(#[from] FieldsError),
     /// No cgroup v2 hierarchy.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// Another daemon runs on this host.
     #[error(
-        "no cgroup2 file system is mounted: wire bytes are counted at its root; mount one: `mount -t cgroup2 none /sys/fs/cgroup/unified`"
-    )]
-    NoCgroup2,
-    /// Another daemon runs on the same state.
-    #[error(
-        "egress already runs as process {pid} with this state directory; stop it first, or give another --state-dir"
+        "another egress daemon{} runs on this host, and two would count every byte twice; stop it first", .pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
     )]
     AlreadyRunning {
-        /// Its pid.
-        pid: u32,
+        /// Its pid, when it told.
+        pid: Option<u32>,
     },
     /// The port is taken, or cannot be used.
     #[error(transparent)]
@@ -53,13 +41,8 @@ pub enum RunError {
         source: io::Error,
     },
     /// Something cannot be loaded or attached without which nothing works.
-    #[error("cannot attach {hook}: {why}; `egress doctor` shows what this kernel offers")]
-    Attach {
-        /// Which hook or object.
-        hook: String,
-        /// The kernel's answer.
-        why: String,
-    },
+    #[error("{0}; `egress doctor` shows what this kernel offers")]
+    Sensor(SensorError),
     /// Records have nowhere to go.
     #[error("{0}; choose another target with --events")]
     Events(io::Error),
@@ -81,5 +64,15 @@ impl RunError {
     #[must_use]
     pub fn cannot_run(&self) -> bool {
         !matches!(self, Self::Failed { .. })
+    }
+}
+
+impl From<SensorError> for RunError {
+    fn from(error: SensorError) -> Self {
+        match error {
+            SensorError::Fields(error) => Self::Fields(error),
+            SensorError::Cgroup(error) => Self::Cgroup(error),
+            error => Self::Sensor(error),
+        }
     }
 }

@@ -1,41 +1,21 @@
-//! TODO-runtime
+//! Wires the rooms and runs them.
+//!
+//! In: resolved options. Out: a daemon that ends on a signal, a doctor's report, or a clean kernel. The only room that
+//! knows every stage: [`pipeline`] is the flow of one round, [`daemon`] the loop around it, [`doctor`] the probe.
 
+mod blind;
+mod daemon;
+mod doctor;
 mod error;
+mod flow_records;
+mod origins;
+mod pipeline;
+mod unload;
 
-use std::path::{Path, PathBuf};
-
+pub use daemon::run;
+pub use doctor::doctor;
 pub use error::RunError;
+pub use unload::unload;
 
-use crate::config::RunOptions;
-use crate::model::DoctorReport;
-
-fn absent() -> RunError {
-    RunError::Failed {
-        what: "runtime".into(),
-        why: "not there yet".into(),
-    }
-}
-
-/// Runs the daemon until a signal comes or `options.duration` is over.
-///
-/// # Errors
-/// [`RunError`].
-pub fn run(_options: &RunOptions) -> Result<(), RunError> {
-    Err(absent())
-}
-
-/// Finds out what works here. Attaches nothing for good.
-///
-/// # Errors
-/// [`RunError`].
-pub fn doctor() -> Result<DoctorReport, RunError> {
-    Err(absent())
-}
-
-/// Removes the pinned maps and links of a daemon that is gone; returns what was removed.
-///
-/// # Errors
-/// [`RunError`].
-pub fn unload(_state_dir: &Path) -> Result<Vec<PathBuf>, RunError> {
-    Err(absent())
-}
+/// Held locked by the daemon of this host.
+const LOCK: &str = "/run/egress.lock";

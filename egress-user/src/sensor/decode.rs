@@ -13,10 +13,6 @@ use crate::model::{
     ProcessKey, Stdio, Text,
 };
 
-/// Longest path component with its NUL (Linux `NAME_MAX` is 255).
-const COMPONENT_MAX: usize = 256;
-/// A flagged path of this many components is taken for cut: the kernel side stops after 64 components and mounts.
-const COMPONENTS_MAX: usize = 32;
 
 /// Why a record makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -135,13 +131,7 @@ pub fn file_record(bytes: &[u8]) -> Result<FileRecord, DecodeError> {
 fn exec_event(exec: &records::Exec, mut tail: Tail<'_>) -> Result<Exec, DecodeError> {
     let cut = exec.header.flags & records::FLAG_TRUNCATED != 0;
     let unreadable = exec.header.flags & records::FLAG_UNREADABLE != 0;
-    // The flag does not say which part was cut. A path was not, if there was room for another component.
-    let path = |bytes: &[u8]| {
-        let components = bytes.split(|byte| *byte == 0).count();
-        let room =
-            bytes.len() + COMPONENT_MAX <= records::EXEC_PATH_MAX && components <= COMPONENTS_MAX;
-        components_to_path(bytes, !cut || room)
-    };
+    let path = |bytes: &[u8], cut: u16| components_to_path(bytes, exec.header.flags & cut == 0);
     let known = |id: u32| (id != u32::MAX).then_some(id);
     Ok(Exec {
         process: process(&exec.header),
@@ -152,8 +142,8 @@ fn exec_event(exec: &records::Exec, mut tail: Tail<'_>) -> Result<Exec, DecodeEr
         origin: Origin::Kernel,
         filename: until_nul(tail.take(exec.filename_len)?),
         interpreter: until_nul(tail.take(exec.interp_len)?),
-        executable: file_ref(&exec.exe, path(tail.take(exec.exe_path_len)?)),
-        cwd: path(tail.take(exec.cwd_len)?),
+        executable: file_ref(&exec.exe, path(tail.take(exec.exe_path_len)?, records::FLAG_EXE_CUT)),
+        cwd: path(tail.take(exec.cwd_len)?, records::FLAG_CWD_CUT),
         args: split_args(tail.take(exec.args_len)?),
         name: until_nul(&exec.comm),
         truncated: cut || unreadable,

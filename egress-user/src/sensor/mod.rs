@@ -55,7 +55,8 @@ pub struct Sensor {
     hooks: Vec<HookStatus>,
     cgroup_root: CgroupRoot,
     cgroup_paths: CgroupPaths,
-    ebpf: Ebpf,
+    /// `None` once detached.
+    ebpf: Option<Ebpf>,
 }
 
 /// One reading of the kernel's memory.
@@ -86,7 +87,7 @@ impl Sensor {
             None
         };
         let hooks = load::attach(&mut ebpf, config, &offsets, &cgroup_root)?;
-        Ok(Self { flows, rings, counters, log, hooks, cgroup_root, cgroup_paths: CgroupPaths::new(CGROUPS), ebpf })
+        Ok(Self { flows, rings, counters, log, hooks, cgroup_root, cgroup_paths: CgroupPaths::new(CGROUPS), ebpf: Some(ebpf) })
     }
 
     /// What was there before us: processes, then the sockets they hold. To be called once, after [`Self::start`].
@@ -109,10 +110,9 @@ impl Sensor {
         &self.hooks
     }
 
-    /// Programs that the kernel holds for us.
-    #[must_use]
-    pub fn programs(&self) -> usize {
-        self.ebpf.programs().filter(|(_, program)| program.info().is_ok()).count()
+    /// Detaches every program. What they left in memory can still be read.
+    pub fn detach(&mut self) {
+        self.ebpf = None;
     }
 
     /// Slots in use.

@@ -46,7 +46,11 @@ pub(super) fn of_variation(gaps: &[u64]) -> f64 {
 
 /// `ln Γ(d / 2 + 1)`, by `Γ(x + 1) = x Γ(x)` down to `Γ(1) = 1` or `Γ(1/2) = √π`.
 fn ln_gamma_half(d: usize) -> f64 {
-    let start = if d % 2 == 0 { 0.0 } else { PI.ln() / 2.0 };
+    let start = if d.is_multiple_of(2) {
+        0.0
+    } else {
+        PI.ln() / 2.0
+    };
     (1..=d)
         .rev()
         .step_by(2)

@@ -1,6 +1,6 @@
 //! Disguise: an executable that hides.
 
-use crate::model::{Process, Signal, SignalKind};
+use crate::model::{Process, Signal, SignalKind, Text};
 
 /// From here on it holds.
 const THRESHOLD: f64 = 0.5;
@@ -93,7 +93,7 @@ fn foreign_name(process: &Process) -> bool {
     let called = process
         .args
         .first()
-        .map(|arg| arg.file_name())
+        .map(Text::file_name)
         .map(|arg| arg.strip_prefix(b"-").unwrap_or(arg));
     let known = [Some(process.executable.path.file_name()), script, called];
     !known.into_iter().flatten().any(|known| {

@@ -42,7 +42,7 @@ impl Input {
     }
 
     /// Seen for the first time after learning ended, and not long ago.
-    fn new(&self, first: BootTime) -> bool {
+    fn is_new(&self, first: BootTime) -> bool {
         self.mature()
             && first.saturating_sub(self.started) >= self.learning
             && self.at.saturating_sub(first) < NEW_FOR
@@ -50,7 +50,7 @@ impl Input {
 
     /// Whether this host had never sent there.
     pub(in crate::detect) fn new_to_host(&self) -> bool {
-        self.new(self.seen.host)
+        self.is_new(self.seen.host)
     }
 }
 
@@ -63,17 +63,17 @@ pub(in crate::detect) fn judge(input: &Input) -> Signal {
             "the destination is new to this host",
         ),
         (
-            input.new(input.seen.executable),
+            input.is_new(input.seen.executable),
             0.6,
             "the executable never sent anything before",
         ),
         (
-            input.new(input.seen.user),
+            input.is_new(input.seen.user),
             0.5,
             "the destination is new to this user",
         ),
         (
-            input.new(input.seen.job),
+            input.is_new(input.seen.job),
             0.3,
             "the destination is new to this job",
         ),

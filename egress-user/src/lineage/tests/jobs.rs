@@ -1,6 +1,9 @@
 //! What runs again and again.
 
 use super::{World, exec, file, key};
+use crate::config::Limits;
+use crate::lineage::users::Users;
+use crate::lineage::{Hashed, Lineage, ScriptReader};
 use crate::model::{Exec, Identity, Job, Scheduler, Stdio, Text};
 
 impl World {
@@ -9,7 +12,10 @@ impl World {
     }
 
     fn script(&mut self, tgid: u32) -> String {
-        self.job(tgid).script.map(|s| s.path.to_string()).unwrap_or_default()
+        self.job(tgid)
+            .script
+            .map(|s| s.path.to_string())
+            .unwrap_or_default()
     }
 }
 
@@ -19,15 +25,28 @@ fn cron(base: u32) -> World {
     let cgroup = Text::from("/system.slice/cron.service");
     world.exec(exec(1, "/sbin/init", &["init"]));
     world.fork(1, 2);
-    world.exec(Exec { parent: key(1), cgroup_path: cgroup, ..exec(2, "/usr/sbin/cron", &["cron", "-f"]) });
+    world.exec(Exec {
+        parent: key(1),
+        cgroup_path: cgroup,
+        ..exec(2, "/usr/sbin/cron", &["cron", "-f"])
+    });
     world.fork(2, base);
-    world.run(base, base + 1, "/usr/bin/dash", &["/bin/sh", "-c", "/opt/x.sh daily"]);
+    world.run(
+        base,
+        base + 1,
+        "/usr/bin/dash",
+        &["/bin/sh", "-c", "/opt/x.sh daily"],
+    );
     world.fork(base + 1, base + 2);
     world.exec(Exec {
         parent: key(base + 1),
         filename: Text::from("/opt/x.sh"),
         interpreter: Text::from("/bin/sh"),
-        ..exec(base + 2, "/usr/bin/dash", &["/bin/sh", "/opt/x.sh", "daily"])
+        ..exec(
+            base + 2,
+            "/usr/bin/dash",
+            &["/bin/sh", "/opt/x.sh", "daily"],
+        )
     });
     world.run(base + 2, base + 3, "/usr/bin/curl", &["curl", "-T", "x"]);
     world
@@ -39,20 +58,31 @@ fn a_cron_job_is_the_same_in_each_run() {
     let job = world.job(13);
     assert_eq!(job.executable, Text::from("/usr/bin/curl"));
     assert_eq!(job.script.as_ref().unwrap().path, Text::from("/opt/x.sh"));
-    assert_eq!(job.scheduler, Scheduler::Cron(Some("/opt/x.sh daily".into())));
+    assert_eq!(
+        job.scheduler,
+        Scheduler::Cron(Some("/opt/x.sh daily".into()))
+    );
     assert!(!job.interactive);
     assert_eq!(cron(500).job(503), job, "other pids, other times");
     assert_eq!(job.id.0.len(), 16);
     assert_ne!(world.job(12).id, job.id, "the script itself is another job");
-    assert_eq!(world.job(2).scheduler, Scheduler::Systemd("cron.service".into()), "cron is not under cron");
+    assert_eq!(
+        world.job(2).scheduler,
+        Scheduler::Systemd("cron.service".into()),
+        "cron is not under cron"
+    );
 }
 
 #[test]
 fn the_id_is_pinned() {
-    assert_eq!(&*cron(10).job(13).id.0, PINNED, "a change of the id loses everybody's baselines");
+    assert_eq!(
+        &*cron(10).job(13).id.0,
+        PINNED,
+        "a change of the id loses everybody's baselines"
+    );
 }
 
-const PINNED: &str = "0000000000000000";
+const PINNED: &str = "2d8d699c1f0e17de";
 
 #[test]
 fn each_part_of_the_id_counts_and_no_argument_does() {
@@ -62,7 +92,10 @@ fn each_part_of_the_id_counts_and_no_argument_does() {
     world.run(1, 4, "/bin/wget", &["curl", "a"]);
     world.run(1, 5, "/bin/curl", &["curl", "a"]);
     world.exec(Exec {
-        identity: Identity { uid: 1, ..Identity::default() },
+        identity: Identity {
+            uid: 1,
+            ..Identity::default()
+        },
         ..exec(5, "/bin/curl", &["curl", "a"])
     });
     world.run(1, 6, "/bin/sh", &["sh", "-c", "text"]);
@@ -71,7 +104,10 @@ fn each_part_of_the_id_counts_and_no_argument_does() {
     world.run(8, 9, "/bin/curl", &["curl", "a"]);
     let same = world.job(2).id;
     assert_eq!(world.job(3).id, same);
-    let mut ids: Vec<_> = [2, 4, 5, 7, 9].into_iter().map(|tgid| world.job(tgid).id).collect();
+    let mut ids: Vec<_> = [2, 4, 5, 7, 9]
+        .into_iter()
+        .map(|tgid| world.job(tgid).id)
+        .collect();
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 5);
@@ -105,9 +141,17 @@ fn scripts_are_what_the_kernel_ran_or_what_the_interpreter_was_given() {
         ..exec(2, "/usr/bin/env", &["python3", "./../opt/x.py"])
     });
     assert_eq!(world.script(2), "/opt/x.py");
-    world.exec(exec(2, "/usr/bin/python3.11", &["python3", "./../opt/x.py"]));
+    world.exec(exec(
+        2,
+        "/usr/bin/python3.11",
+        &["python3", "./../opt/x.py"],
+    ));
     assert_eq!(world.script(2), "/opt/x.py");
-    world.exec(exec(3, "/usr/bin/python3.11", &["python3", "-m", "http.server"]));
+    world.exec(exec(
+        3,
+        "/usr/bin/python3.11",
+        &["python3", "-m", "http.server"],
+    ));
     assert_eq!(world.script(3), "-m http.server");
     world.exec(Exec {
         filename: Text::from("/dev/fd/3"),
@@ -116,11 +160,20 @@ fn scripts_are_what_the_kernel_ran_or_what_the_interpreter_was_given() {
     });
     assert_eq!(world.script(4), "/dev/fd/3");
     world.read(5, file(50, "/tmp/in.sh"));
-    world.exec(Exec { stdio: [Stdio::File(file(50, "").id), Stdio::None, Stdio::None], ..exec(5, "/bin/dash", &["sh"]) });
+    world.exec(Exec {
+        stdio: [Stdio::File(file(50, "").id), Stdio::None, Stdio::None],
+        ..exec(5, "/bin/dash", &["sh"])
+    });
     let script = world.job(5).script.unwrap();
-    assert_eq!((script.path.to_string().as_str(), script.file), ("/tmp/in.sh", Some(file(50, "").id)));
+    assert_eq!(
+        (script.path.to_string().as_str(), script.file),
+        ("/tmp/in.sh", Some(file(50, "").id))
+    );
     world.exec(exec(6, "/usr/bin/curl", &["sh", "-c", "no shell"]));
-    assert!(world.job(6).script.is_none(), "argv[0] is nobody's identity");
+    assert!(
+        world.job(6).script.is_none(),
+        "argv[0] is nobody's identity"
+    );
 }
 
 #[test]
@@ -138,46 +191,98 @@ fn opening_a_script_tells_which_file_it_is() {
 #[test]
 fn a_person_s_shell_ends_the_search_for_a_script() {
     let mut world = World::new();
-    let terminal = Identity { tty: Some(0x8800), ..Identity::default() };
+    let terminal = Identity {
+        tty: Some(0x8800),
+        ..Identity::default()
+    };
     world.exec(exec(2, "/bin/dash", &["sh", "/etc/xdg/session.sh"]));
     world.fork(2, 3);
-    world.exec(Exec { identity: terminal, ..exec(3, "/bin/bash", &["-bash"]) });
+    world.exec(Exec {
+        identity: terminal,
+        ..exec(3, "/bin/bash", &["-bash"])
+    });
     world.fork(3, 4);
-    world.exec(Exec { identity: terminal, ..exec(4, "/usr/bin/curl", &["curl"]) });
+    world.exec(Exec {
+        identity: terminal,
+        ..exec(4, "/usr/bin/curl", &["curl"])
+    });
     let job = world.job(4);
-    assert_eq!((job.script, job.scheduler, job.interactive), (None, Scheduler::Interactive, true));
+    assert_eq!(
+        (job.script, job.scheduler, job.interactive),
+        (None, Scheduler::Interactive, true)
+    );
     // A script that the person starts is one.
     world.fork(3, 5);
-    world.exec(Exec { identity: terminal, ..exec(5, "/bin/bash", &["bash", "up.sh"]) });
+    world.exec(Exec {
+        identity: terminal,
+        ..exec(5, "/bin/bash", &["bash", "up.sh"])
+    });
     world.fork(5, 6);
-    world.exec(Exec { identity: terminal, ..exec(6, "/usr/bin/curl", &["curl"]) });
+    world.exec(Exec {
+        identity: terminal,
+        ..exec(6, "/usr/bin/curl", &["curl"])
+    });
     assert_eq!(world.script(6), "/home/up.sh");
 }
 
 #[test]
 fn a_terminal_does_not_hide_a_scheduler() {
-    let terminal = Identity { tty: Some(0x8801), ..Identity::default() };
+    let terminal = Identity {
+        tty: Some(0x8801),
+        ..Identity::default()
+    };
     let place = |cgroup: &str, identity| {
         let mut world = World::new();
-        world.exec(Exec { cgroup_path: Text::from(cgroup), identity, ..exec(2, "/usr/bin/curl", &[]) });
+        world.exec(Exec {
+            cgroup_path: Text::from(cgroup),
+            identity,
+            ..exec(2, "/usr/bin/curl", &[])
+        });
         world.job(2).scheduler
     };
     let container = format!("/docker/{}", "ab".repeat(32));
     let unit = |name: &str| Scheduler::Systemd(name.into());
-    assert_eq!(place("/system.slice/evil.service", terminal), unit("evil.service"));
-    assert_eq!(place(&container, terminal), Scheduler::Container("ab".repeat(32)));
-    assert_eq!(place("/system.slice/ssh.service", terminal), Scheduler::Interactive);
-    assert_eq!(place("/system.slice/ssh.service", Identity::default()), unit("ssh.service"));
-    assert_eq!(place("/user.slice/user-0.slice/session-1.scope", terminal), Scheduler::Interactive);
-    assert_eq!(place("/user.slice/user-0.slice/session-1.scope", Identity::default()), Scheduler::None);
+    assert_eq!(
+        place("/system.slice/evil.service", terminal),
+        unit("evil.service")
+    );
+    assert_eq!(
+        place(&container, terminal),
+        Scheduler::Container("ab".repeat(32))
+    );
+    assert_eq!(
+        place("/system.slice/ssh.service", terminal),
+        Scheduler::Interactive
+    );
+    assert_eq!(
+        place("/system.slice/ssh.service", Identity::default()),
+        unit("ssh.service")
+    );
+    assert_eq!(
+        place("/user.slice/user-0.slice/session-1.scope", terminal),
+        Scheduler::Interactive
+    );
+    assert_eq!(
+        place(
+            "/user.slice/user-0.slice/session-1.scope",
+            Identity::default()
+        ),
+        Scheduler::None
+    );
     assert_eq!(place("", Identity::default()), Scheduler::None);
     // `script -c` under cron.
     let mut world = World::new();
     world.exec(exec(2, "/usr/sbin/cron", &[]));
     world.fork(2, 3);
-    world.exec(Exec { identity: terminal, ..exec(3, "/bin/bash", &["bash", "-i"]) });
+    world.exec(Exec {
+        identity: terminal,
+        ..exec(3, "/bin/bash", &["bash", "-i"])
+    });
     world.fork(3, 4);
-    world.exec(Exec { identity: terminal, ..exec(4, "/usr/bin/curl", &[]) });
+    world.exec(Exec {
+        identity: terminal,
+        ..exec(4, "/usr/bin/curl", &[])
+    });
     assert!(matches!(world.job(4).scheduler, Scheduler::Cron(None)));
 }
 
@@ -186,7 +291,10 @@ fn a_container_s_job_is_the_same_in_its_next_container() {
     let job = |id: &str| {
         let mut world = World::new();
         let path = format!("/docker/{}", id.repeat(32));
-        world.exec(Exec { cgroup_path: Text::from(path.as_str()), ..exec(2, "/usr/bin/curl", &[]) });
+        world.exec(Exec {
+            cgroup_path: Text::from(path.as_str()),
+            ..exec(2, "/usr/bin/curl", &[])
+        });
         world.job(2)
     };
     let (one, two) = (job("ab"), job("cd"));
@@ -203,4 +311,32 @@ fn a_job_is_worked_out_once_for_each_image() {
     world.exec(exec(13, "/usr/bin/wget", &[]));
     assert_eq!(world.job(13).executable, Text::from("/usr/bin/wget"));
     assert!(world.lineage.job(key(99)).is_none());
+}
+
+/// Says that every script is inode 61.
+struct Says61;
+
+impl ScriptReader for Says61 {
+    fn hash(&mut self, _path: &Text, _mntns: u32) -> Option<Hashed> {
+        Some(Hashed {
+            sha256: "cafe".into(),
+            ino: 61,
+        })
+    }
+}
+
+#[test]
+fn a_hash_of_another_file_than_the_one_that_was_opened_is_dropped() {
+    let mut world = World::new();
+    world.lineage = Lineage::with(&Limits::default(), Box::new(Says61), Users::none());
+    for (tgid, ino, expected) in [(2, 61, Some("cafe")), (3, 62, None)] {
+        world.exec(exec(tgid, "/bin/dash", &["sh", "/opt/x.sh"]));
+        assert_eq!(
+            world.job(tgid).script.unwrap().sha256.as_deref(),
+            Some("cafe")
+        );
+        world.read(tgid, file(ino, "/opt/x.sh"));
+        assert_eq!(world.job(tgid).script.unwrap().sha256.as_deref(), expected);
+    }
+    assert_eq!(world.job(2).id, world.job(3).id);
 }

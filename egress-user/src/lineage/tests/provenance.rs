@@ -9,7 +9,14 @@ use crate::model::{Access, Exec, Origin, Stdio, Text};
 impl World {
     fn sources(&self, tgid: u32, since: u64) -> (Vec<String>, bool) {
         let sources = self.lineage.sources(key(tgid), since);
-        (sources.files.iter().map(|f| f.file.path.to_string()).collect(), sources.complete)
+        (
+            sources
+                .files
+                .iter()
+                .map(|f| f.file.path.to_string())
+                .collect(),
+            sources.complete,
+        )
     }
 
     fn has(&self, tgid: u32, since: u64, path: &str) -> bool {
@@ -37,10 +44,16 @@ fn own_reads_since_a_time() {
     let mut world = shell();
     world.fork(2, 3);
     let early = world.read(3, file(10, "/srv/early"));
-    world.exec(Exec { parent: key(2), ..exec(3, "/bin/cp", &["cp"]) });
+    world.exec(Exec {
+        parent: key(2),
+        ..exec(3, "/bin/cp", &["cp"])
+    });
     let late = world.read(3, file(11, "/srv/late"));
     world.write(3, file(12, "/tmp/out"));
-    assert_eq!(world.sources(3, 0), (vec!["/srv/late".into(), "/srv/early".into()], true));
+    assert_eq!(
+        world.sources(3, 0),
+        (vec!["/srv/late".into(), "/srv/early".into()], true)
+    );
     assert_eq!(world.sources(3, early + 1).0, ["/srv/late"]);
     assert_eq!(world.sources(3, late + 1), (vec![], true));
     let sources = world.lineage.sources(key(3), 0);
@@ -58,10 +71,18 @@ fn an_unknown_process_is_incomplete() {
 fn standard_input_that_is_a_file_is_read() {
     let mut world = shell();
     world.read(2, file(10, "/srv/in"));
-    world.piped(2, 3, "/usr/bin/curl", [Stdio::File(file(10, "").id), Stdio::None]);
+    world.piped(
+        2,
+        3,
+        "/usr/bin/curl",
+        [Stdio::File(file(10, "").id), Stdio::None],
+    );
     assert_eq!(world.sources(3, 0).0, ["/srv/in"]);
     world.run(3, 4, "/usr/bin/curl", &[]);
-    assert!(world.sources(4, 0).0.is_empty(), "executed without that input");
+    assert!(
+        world.sources(4, 0).0.is_empty(),
+        "executed without that input"
+    );
 }
 
 #[test]
@@ -74,7 +95,10 @@ fn a_pipeline_is_followed_to_its_head() {
     world.read(3, file(10, "/srv/data"));
     world.read(4, file(11, "/root/key"));
     world.read(6, file(12, "/srv/other"));
-    assert_eq!(world.sources(5, since), (vec!["/root/key".into(), "/srv/data".into()], true));
+    assert_eq!(
+        world.sources(5, since),
+        (vec!["/root/key".into(), "/srv/data".into()], true)
+    );
     assert_eq!(world.lineage.sources(key(5), since).files[1].by, key(3));
     // tar may end before curl sends.
     world.exit(3);
@@ -98,7 +122,11 @@ fn what_a_script_gathers_for_an_argument() {
     world.exit(4);
     let since = world.run(3, 5, "/usr/bin/curl", &["curl", "-d", "s3cret"]);
     world.read(5, file(11, "/etc/resolv.conf"));
-    assert_eq!(world.sources(5, since).0, ["/etc/resolv.conf", "/srv/secret"], "the nearest first");
+    assert_eq!(
+        world.sources(5, since).0,
+        ["/etc/resolv.conf", "/srv/secret"],
+        "the nearest first"
+    );
     // In a subshell, which is a copy of the script.
     world.fork(3, 6);
     world.run(6, 7, "/usr/bin/curl", &["curl", "-d", "s3cret"]);
@@ -118,7 +146,15 @@ fn a_staged_file_leads_to_what_went_into_it_after_everybody_is_forgotten() {
     let mut world = shell();
     world.piped(2, 3, "/bin/tar", [Stdio::Device, pipe(1)]);
     world.fork(2, 4);
-    world.open(4, file(20, "/tmp/.x"), Access { write: true, create: true, read: false });
+    world.open(
+        4,
+        file(20, "/tmp/.x"),
+        Access {
+            write: true,
+            create: true,
+            read: false,
+        },
+    );
     world.exec(Exec {
         parent: key(2),
         stdio: [pipe(1), Stdio::File(file(20, "").id), Stdio::None],
@@ -133,9 +169,16 @@ fn a_staged_file_leads_to_what_went_into_it_after_everybody_is_forgotten() {
     // Renamed meanwhile: it is the same file.
     world.read(5, file(20, "/tmp/.y"));
     let (files, complete) = world.sources(5, since);
-    assert_eq!((files, complete), (vec!["/tmp/.y".into(), "/srv/data".into()], true));
+    assert_eq!(
+        (files, complete),
+        (vec!["/tmp/.y".into(), "/srv/data".into()], true)
+    );
     let sources = world.lineage.sources(key(5), since);
-    assert_eq!(sources.files[1].by, key(3), "the reader is named although it is gone");
+    assert_eq!(
+        sources.files[1].by,
+        key(3),
+        "the reader is named although it is gone"
+    );
     world.wait(25 * 3600);
     world.run(2, 6, "/usr/bin/curl", &["curl"]);
     world.read(6, file(20, "/tmp/.y"));
@@ -155,10 +198,20 @@ fn staging_goes_on_over_several_files_but_not_backwards_in_time() {
     world.read(5, file(21, "/tmp/2"));
     world.write(3, file(22, "/tmp/unrelated"));
     world.read(3, file(11, "/srv/after"));
-    assert_eq!(world.sources(5, 0), (vec!["/tmp/2".into(), "/tmp/1".into(), "/srv/a".into()], true));
+    assert_eq!(
+        world.sources(5, 0),
+        (
+            vec!["/tmp/2".into(), "/tmp/1".into(), "/srv/a".into()],
+            true
+        )
+    );
     world.exit(3);
     world.exit(4);
-    assert_eq!(world.sources(5, 0).0, ["/tmp/2", "/tmp/1", "/srv/a"], "the same when they have ended");
+    assert_eq!(
+        world.sources(5, 0).0,
+        ["/tmp/2", "/tmp/1", "/srv/a"],
+        "the same when they have ended"
+    );
     // Written after it was read: not in what was read.
     world.run(2, 6, "/usr/bin/curl", &[]);
     world.read(6, file(30, "/tmp/3"));
@@ -191,7 +244,10 @@ fn a_process_that_sends_later_what_it_staged_itself() {
     world.write(3, file(20, "/tmp/1"));
     world.wait(10);
     let since = world.read(3, file(20, "/tmp/1"));
-    assert!(world.has(3, since, "/srv/a"), "its own read before `since` is in the file");
+    assert!(
+        world.has(3, since, "/srv/a"),
+        "its own read before `since` is in the file"
+    );
 }
 
 #[test]
@@ -204,7 +260,12 @@ fn libraries_come_last() {
     world.read(3, file(13, "/srv/b"));
     assert_eq!(
         world.sources(3, 0).0,
-        ["/srv/b", "/srv/a", "/usr/lib/x86_64-linux-gnu/libc.so.6", "/etc/ld.so.cache"]
+        [
+            "/srv/b",
+            "/srv/a",
+            "/usr/lib/x86_64-linux-gnu/libc.so.6",
+            "/etc/ld.so.cache"
+        ]
     );
 }
 
@@ -225,14 +286,23 @@ fn bounds_cut_and_say_so() {
         world.read(3, file(10_000 + ino, "/srv/x"));
     }
     assert_eq!(world.lineage.stats().reads_capped, 600 + 257 - 512);
-    assert_eq!(world.sources(3, world.now), (vec![], false), "one that was not remembered may be in it");
+    assert_eq!(
+        world.sources(3, world.now),
+        (vec![], false),
+        "one that was not remembered may be in it"
+    );
 }
 
 #[test]
 fn a_long_chain_of_pipes_is_cut_and_says_so() {
     let mut world = shell();
     for n in 0..20_u32 {
-        world.piped(2, 10 + n, "/bin/cat", [pipe(u64::from(n)), pipe(u64::from(n) + 1)]);
+        world.piped(
+            2,
+            10 + n,
+            "/bin/cat",
+            [pipe(u64::from(n)), pipe(u64::from(n) + 1)],
+        );
         world.read(10 + n, file(100 + u64::from(n), &format!("/srv/{n}")));
     }
     let (files, complete) = world.sources(29, 0);
@@ -243,7 +313,10 @@ fn a_long_chain_of_pipes_is_cut_and_says_so() {
 
 #[test]
 fn reads_are_bounded_in_all_by_forgetting_those_who_ended() {
-    let mut world = World::with(&Limits { files: 16, ..Limits::default() });
+    let mut world = World::with(&Limits {
+        files: 16,
+        ..Limits::default()
+    });
     world.exec(exec(1, "/sbin/init", &[]));
     for tgid in 2..100 {
         world.run(1, tgid, "/bin/cp", &[]);
@@ -269,7 +342,10 @@ fn reads_are_bounded_in_all_by_forgetting_those_who_ended() {
 
 #[test]
 fn a_forgotten_file_makes_it_incomplete() {
-    let mut world = World::with(&Limits { files: 16, ..Limits::default() });
+    let mut world = World::with(&Limits {
+        files: 16,
+        ..Limits::default()
+    });
     world.exec(exec(1, "/sbin/init", &[]));
     world.run(1, 2, "/bin/a", &[]);
     world.read(2, file(1, "/srv/secret"));
@@ -298,7 +374,10 @@ fn a_process_from_before_our_time_is_incomplete_for_that_time() {
 
 #[test]
 fn forgotten_commands_of_a_script_make_it_incomplete() {
-    let mut world = World::with(&Limits { exited: Duration::from_secs(10), ..Limits::default() });
+    let mut world = World::with(&Limits {
+        exited: Duration::from_secs(10),
+        ..Limits::default()
+    });
     world.exec(exec(1, "/sbin/init", &[]));
     world.run(1, 3, "/bin/bash", &["bash", "/opt/x.sh"]);
     world.run(3, 4, "/bin/cat", &[]);
