@@ -96,11 +96,9 @@ fn place_of(sk: *const u8, state: *mut SocketState, cookie: u64, family: u16, wh
     if unsafe { (*state).unconnected } != 0 {
         if let Some(pending) = PENDING.get_ptr(&who.pid_tgid) {
             let pending = unsafe { *pending };
-            if pending.cookie == cookie
-                && let Some(place) = slots::find(pending.slot)
-            {
+            if pending.cookie == cookie {
                 let _ = PENDING.remove(&who.pid_tgid);
-                return Some(place);
+                return slots::find(pending.slot);
             }
         }
     } else if let Some(place) = slots::find(unsafe { (*state).slot })

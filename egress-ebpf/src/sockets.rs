@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_socket_cookie};
 use aya_ebpf::macros::{btf_tracepoint, cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext, SockContext};
 use egress_common::counters::SEND_NO_DESTINATION;
-use egress_common::slot::{AF_INET, AF_INET6, DIRECTION_ACCEPTED, DIRECTION_INITIATED, DIRECTION_LISTENING, DIRECTION_UNKNOWN};
+use egress_common::slot::{AF_INET, AF_INET6, DIRECTION_ACCEPTED, DIRECTION_INITIATED, DIRECTION_LISTENING, DIRECTION_UNKNOWN, SlotRef};
 
 use crate::count::count;
 use crate::kread::{Current, pointer, read, typed};
@@ -94,10 +94,11 @@ fn destination(ctx: *mut bpf_sock_addr, family: u16, unconnected: bool) {
         }
         return;
     }
-    let Some(place) = slots::for_destination(state, &origin, Some(&who), &remote) else { return };
+    let place = slots::for_destination(state, &origin, Some(&who), &remote);
     if unconnected {
         unsafe { (*state).unconnected = 1 };
-        let pending = PendingSend { cookie, slot: place.reference };
+        // Without a free slot this refers to none, so that the send is counted as that, not to another destination.
+        let pending = PendingSend { cookie, slot: place.map_or(SlotRef { number: 0, generation: 0 }, |place| place.reference) };
         if PENDING.insert(&who.pid_tgid, &pending, 0).is_err() {
             count(SEND_NO_DESTINATION, 0);
         }

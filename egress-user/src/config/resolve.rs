@@ -49,7 +49,7 @@ impl Check<'_> {
                 return Ok(default);
             };
             let at = value.span();
-            let bytes: u32 = self.bytes(Some(value), default, 64 << 10..=1 << 30)?;
+            let bytes: u32 = self.bytes(Some(value), default, 4096..=1 << 30)?;
             if bytes.is_power_of_two() {
                 return Ok(bytes);
             }

@@ -23,7 +23,7 @@ pub enum RunError {
     Cgroup(#[from] CgroupError),
     /// Another daemon runs on this host.
     #[error(
-        "another egress daemon{} runs on this host, and two would count every byte twice; stop it first", .pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+        "an egress daemon{} already runs on this host, and two would count every byte twice; stop it first", .pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
     )]
     AlreadyRunning {
         /// Its pid, when it told.
