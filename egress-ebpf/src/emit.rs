@@ -12,7 +12,14 @@ const BPF_RB_NO_WAKEUP: u64 = 1;
 #[inline(always)]
 pub fn emit<T>(ring: &'static RingBuf, record: *const T, len: usize, lost: u32) -> bool {
     let ring: *const RingBuf = ring;
-    let result = unsafe { bpf_ringbuf_output(ring.cast_mut().cast(), record.cast_mut().cast(), len as u64, BPF_RB_NO_WAKEUP) };
+    let result = unsafe {
+        bpf_ringbuf_output(
+            ring.cast_mut().cast(),
+            record.cast_mut().cast(),
+            len as u64,
+            BPF_RB_NO_WAKEUP,
+        )
+    };
     if result < 0 {
         count(lost, len as u64);
     }

@@ -8,12 +8,17 @@ use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use egress_common::counters::{FILE_REPEATED, FILE_TRUNCATED, FILE_UNREADABLE, LOST_FILE};
-use egress_common::records::{ACCESS_CREATE, ACCESS_READ, ACCESS_WRITE, FILE_PATH_MAX, FLAG_TRUNCATED, File, FileIdentity, Header, KIND_FILE};
+use egress_common::records::{
+    ACCESS_CREATE, ACCESS_READ, ACCESS_WRITE, FILE_PATH_MAX, FLAG_TRUNCATED, File, FileIdentity,
+    Header, KIND_FILE,
+};
 
 use crate::count::count;
 use crate::emit::emit;
 use crate::kread::{Current, pointer, read};
-use crate::maps::{DAEMON_TGID, FILE_RING, FILE_SCRATCH, NameKey, OPENED, OpenKey, TOLD, loaded, offset};
+use crate::maps::{
+    DAEMON_TGID, FILE_RING, FILE_SCRATCH, NameKey, OPENED, OpenKey, TOLD, loaded, offset,
+};
 use crate::path;
 
 /// An open is told again after this, so that user space can see that a file is still being read.
@@ -106,7 +111,9 @@ fn is_pseudo(magic: u64) -> bool {
 
 #[inline(always)]
 fn opened(ctx: &TracePointContext) -> u32 {
-    let Ok(fd) = (unsafe { ctx.read_at::<i64>(RETURN_VALUE) }) else { return 0 };
+    let Ok(fd) = (unsafe { ctx.read_at::<i64>(RETURN_VALUE) }) else {
+        return 0;
+    };
     if fd < 0 {
         return 0;
     }
@@ -124,9 +131,19 @@ fn opened(ctx: &TracePointContext) -> u32 {
         return 0;
     }
     let mode: u32 = read(file, offset!(file_f_mode)).unwrap_or(0);
-    let access = if mode & FMODE_READ != 0 { ACCESS_READ } else { 0 }
-        | if mode & FMODE_WRITE != 0 { ACCESS_WRITE } else { 0 }
-        | if mode & FMODE_CREATED != 0 { ACCESS_CREATE } else { 0 };
+    let access = if mode & FMODE_READ != 0 {
+        ACCESS_READ
+    } else {
+        0
+    } | if mode & FMODE_WRITE != 0 {
+        ACCESS_WRITE
+    } else {
+        0
+    } | if mode & FMODE_CREATED != 0 {
+        ACCESS_CREATE
+    } else {
+        0
+    };
     if access == 0 {
         return 0;
     }
@@ -135,7 +152,14 @@ fn opened(ctx: &TracePointContext) -> u32 {
         return 0;
     }
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    let key = OpenKey { start_ns: who.start_ns, ino: identity.ino, tgid: who.tgid, dev: identity.dev, generation: identity.generation, access };
+    let key = OpenKey {
+        start_ns: who.start_ns,
+        ino: identity.ino,
+        tgid: who.tgid,
+        dev: identity.dev,
+        generation: identity.generation,
+        access,
+    };
     if recent(OPENED.get_ptr(&key), now, RETELL_OPEN_NS) {
         count(FILE_REPEATED, 0);
         return 0;
@@ -156,17 +180,35 @@ fn recent(told: Option<*const u64>, now: u64, within: u64) -> bool {
 /// Makes the record. Whether it found its place.
 #[inline(always)]
 fn tell(file: u64, identity: FileIdentity, access: u32, who: &Current, now: u64) -> bool {
-    let Some(scratch) = FILE_SCRATCH.get_ptr_mut(0) else { return false };
+    let Some(scratch) = FILE_SCRATCH.get_ptr_mut(0) else {
+        return false;
+    };
     let path = file + u64::from(offset!(file_f_path));
-    let (mnt, dentry) = (pointer(path, offset!(path_mnt)), pointer(path, offset!(path_dentry)));
-    let name_id = mix(mix(mix(dentry, mnt), pointer(dentry, offset!(dentry_d_parent))), pointer(dentry, offset!(dentry_d_name_hash_len)));
-    let name = NameKey { ino: identity.ino, name_id, dev: identity.dev, generation: identity.generation };
+    let (mnt, dentry) = (
+        pointer(path, offset!(path_mnt)),
+        pointer(path, offset!(path_dentry)),
+    );
+    let name_id = mix(
+        mix(mix(dentry, mnt), pointer(dentry, offset!(dentry_d_parent))),
+        pointer(dentry, offset!(dentry_d_name_hash_len)),
+    );
+    let name = NameKey {
+        ino: identity.ino,
+        name_id,
+        dev: identity.dev,
+        generation: identity.generation,
+    };
     let mut written = 0;
     let mut flags = 0;
     let known = recent(TOLD.get_ptr(&name), now, RETELL_NAME_NS);
     unsafe {
         if !known {
-            path::write::<{ FILE_PATH_MAX as u32 }>(&raw mut (*scratch).walk, (&raw mut (*scratch).tail).cast(), mnt, dentry);
+            path::write::<{ FILE_PATH_MAX as u32 }>(
+                &raw mut (*scratch).walk,
+                (&raw mut (*scratch).tail).cast(),
+                mnt,
+                dentry,
+            );
             written = core::ptr::read_volatile(&raw const (*scratch).walk.written);
             if core::ptr::read_volatile(&raw const (*scratch).walk.truncated) != 0 {
                 flags = FLAG_TRUNCATED;
@@ -177,7 +219,13 @@ fn tell(file: u64, identity: FileIdentity, access: u32, who: &Current, now: u64)
             }
         }
         (*scratch).record = File {
-            header: Header { kind: KIND_FILE, flags, tgid: who.tgid, at_ns: now, start_ns: who.start_ns },
+            header: Header {
+                kind: KIND_FILE,
+                flags,
+                tgid: who.tgid,
+                at_ns: now,
+                start_ns: who.start_ns,
+            },
             file: identity,
             name_id,
             access,

@@ -1,6 +1,8 @@
 //! The only place that reads kernel memory by offset.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_probe_read_kernel,
+};
 use core::mem::{MaybeUninit, size_of};
 use egress_common::offsets::MISSING;
 
@@ -14,8 +16,13 @@ pub fn read<T: Copy>(base: u64, offset: u32) -> Option<T> {
     }
     let mut value = MaybeUninit::<T>::uninit();
     let source = base.wrapping_add(u64::from(offset)) as *const core::ffi::c_void;
-    let result = unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, source) };
-    if result == 0 { Some(unsafe { value.assume_init() }) } else { None }
+    let result =
+        unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, source) };
+    if result == 0 {
+        Some(unsafe { value.assume_init() })
+    } else {
+        None
+    }
 }
 
 /// Follows a pointer at `offset` behind `base`; 0 when there is none.
@@ -54,7 +61,11 @@ impl Current {
             let task: *const u8 = bpf_get_current_task_btf().cast();
             start_of(task)
         };
-        Self { tgid: (pid_tgid >> 32) as u32, pid_tgid, start_ns }
+        Self {
+            tgid: (pid_tgid >> 32) as u32,
+            pid_tgid,
+            start_ns,
+        }
     }
 }
 

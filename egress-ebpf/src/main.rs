@@ -10,8 +10,14 @@
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
-#![expect(internal_features, reason = "BPF atomic adds exist as an intrinsic only; AtomicU64::fetch_add is not there on this target")]
-#![expect(clippy::undocumented_unsafe_blocks, reason = "the verifier proves each access; see the crate documentation")]
+#![expect(
+    internal_features,
+    reason = "BPF atomic adds exist as an intrinsic only; AtomicU64::fetch_add is not there on this target"
+)]
+#![expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "the verifier proves each access; see the crate documentation"
+)]
 
 mod count;
 mod emit;

@@ -16,7 +16,11 @@ pub static SLOTS: Array<Slot, { DEFAULT_SLOTS as usize }, BPF_F_MMAPABLE> = Arra
 
 /// One byte for each slot.
 #[btf_map]
-pub static ACTIVITY: Array<[u8; ACTIVITY_CELL], { DEFAULT_SLOTS as usize / ACTIVITY_CELL }, BPF_F_MMAPABLE> = Array::new();
+pub static ACTIVITY: Array<
+    [u8; ACTIVITY_CELL],
+    { DEFAULT_SLOTS as usize / ACTIVITY_CELL },
+    BPF_F_MMAPABLE,
+> = Array::new();
 
 /// Numbers of free slots. A stack, so that a quiet host keeps to few cache lines.
 #[btf_map]

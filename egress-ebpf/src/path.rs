@@ -56,8 +56,14 @@ fn step<const MAX: u32>(walk: *mut Walk, destination: *mut u8) -> bool {
             return true;
         }
         unsafe {
-            core::ptr::write_volatile(&raw mut (*walk).dentry, pointer(mount, offset!(mount_mnt_mountpoint)));
-            core::ptr::write_volatile(&raw mut (*walk).mnt, above.wrapping_add(u64::from(offset!(mount_mnt))));
+            core::ptr::write_volatile(
+                &raw mut (*walk).dentry,
+                pointer(mount, offset!(mount_mnt_mountpoint)),
+            );
+            core::ptr::write_volatile(
+                &raw mut (*walk).mnt,
+                above.wrapping_add(u64::from(offset!(mount_mnt))),
+            );
         }
         return false;
     }
@@ -65,7 +71,13 @@ fn step<const MAX: u32>(walk: *mut Walk, destination: *mut u8) -> bool {
         return true;
     }
     let name = pointer(dentry, offset!(dentry_d_name_name));
-    let length = unsafe { bpf_probe_read_kernel_str(destination.add(written as usize).cast(), COMPONENT_MAX, name as *const _) };
+    let length = unsafe {
+        bpf_probe_read_kernel_str(
+            destination.add(written as usize).cast(),
+            COMPONENT_MAX,
+            name as *const _,
+        )
+    };
     if length <= 0 || length > i64::from(COMPONENT_MAX) {
         return true;
     }

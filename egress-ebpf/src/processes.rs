@@ -1,10 +1,16 @@
 //! Processes: fork, exec, exit.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str, bpf_probe_read_user};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_ktime_get_boot_ns,
+    bpf_probe_read_kernel_str, bpf_probe_read_user,
+};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use egress_common::counters::{EXEC_TRUNCATED, LOST_EXEC, LOST_EXIT, LOST_FORK};
-use egress_common::records::{EXEC_ARGS_MAX, EXEC_PATH_MAX, Exec, Exit, FLAG_CWD_CUT, FLAG_EXE_CUT, FLAG_TRUNCATED, FLAG_UNREADABLE, FileIdentity, Fork, Header, KIND_EXEC, KIND_EXIT, KIND_FORK};
+use egress_common::records::{
+    EXEC_ARGS_MAX, EXEC_PATH_MAX, Exec, Exit, FLAG_CWD_CUT, FLAG_EXE_CUT, FLAG_TRUNCATED,
+    FLAG_UNREADABLE, FileIdentity, Fork, Header, KIND_EXEC, KIND_EXIT, KIND_FORK,
+};
 
 use crate::count::count;
 use crate::emit::emit;
@@ -16,19 +22,42 @@ use crate::path;
 /// A header for the thread group of `task`, a task whose type the verifier knows.
 #[inline(always)]
 fn header(kind: u16, task: *const u8) -> Header {
-    unsafe { Header { kind, flags: 0, tgid: typed(task, offset!(task_tgid)), at_ns: bpf_ktime_get_boot_ns(), start_ns: start_of(task) } }
+    unsafe {
+        Header {
+            kind,
+            flags: 0,
+            tgid: typed(task, offset!(task_tgid)),
+            at_ns: bpf_ktime_get_boot_ns(),
+            start_ns: start_of(task),
+        }
+    }
 }
 
 /// `tp_btf/sched_process_fork`: `(struct task_struct *parent, struct task_struct *child)`.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn egress_fork(ctx: BtfTracePointContext) -> i32 {
     let (parent, child): (*const u8, *const u8) = (ctx.arg(0), ctx.arg(1));
-    let (pid, tgid): (u32, u32) = unsafe { (typed(child, offset!(task_pid)), typed(child, offset!(task_tgid))) };
+    let (pid, tgid): (u32, u32) = unsafe {
+        (
+            typed(child, offset!(task_pid)),
+            typed(child, offset!(task_tgid)),
+        )
+    };
     if pid != tgid {
         return 0; // a thread
     }
-    let record = Fork { header: header(KIND_FORK, parent), child_start_ns: unsafe { start_of(child) }, child_tgid: tgid, _pad: 0 };
-    emit(&PROCESS_RING, &raw const record, size_of::<Fork>(), LOST_FORK);
+    let record = Fork {
+        header: header(KIND_FORK, parent),
+        child_start_ns: unsafe { start_of(child) },
+        child_tgid: tgid,
+        _pad: 0,
+    };
+    emit(
+        &PROCESS_RING,
+        &raw const record,
+        size_of::<Fork>(),
+        LOST_FORK,
+    );
     0
 }
 
@@ -43,8 +72,17 @@ pub fn egress_exit(ctx: BtfTracePointContext) -> i32 {
     }
     let group = read::<u32>(signal, offset!(signal_group_exit_code)).unwrap_or(0);
     let own: u32 = unsafe { typed(task, offset!(task_exit_code)) };
-    let record = Exit { header: header(KIND_EXIT, task), code: if group != 0 { group } else { own }, _pad: 0 };
-    emit(&PROCESS_RING, &raw const record, size_of::<Exit>(), LOST_EXIT);
+    let record = Exit {
+        header: header(KIND_EXIT, task),
+        code: if group != 0 { group } else { own },
+        _pad: 0,
+    };
+    emit(
+        &PROCESS_RING,
+        &raw const record,
+        size_of::<Exit>(),
+        LOST_EXIT,
+    );
     0
 }
 
@@ -52,7 +90,9 @@ pub fn egress_exit(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn egress_exec(ctx: BtfTracePointContext) -> i32 {
     let (task, bprm): (*const u8, u64) = (ctx.arg(0), ctx.arg::<*const u8>(2) as u64);
-    let Some(scratch) = EXEC_SCRATCH.get_ptr_mut(0) else { return 0 };
+    let Some(scratch) = EXEC_SCRATCH.get_ptr_mut(0) else {
+        return 0;
+    };
     unsafe {
         (*scratch).record = Exec::default();
         (*scratch).record.header = header(KIND_EXEC, task);
@@ -60,7 +100,12 @@ pub fn egress_exec(ctx: BtfTracePointContext) -> i32 {
     let task = task as u64;
     identify_process(scratch, task);
     let length = tail(scratch, task, bprm);
-    emit(&PROCESS_RING, unsafe { &raw const (*scratch).record }, size_of::<Exec>() + length, LOST_EXEC);
+    emit(
+        &PROCESS_RING,
+        unsafe { &raw const (*scratch).record },
+        size_of::<Exec>() + length,
+        LOST_EXEC,
+    );
     0
 }
 
@@ -79,11 +124,26 @@ fn identify_process(scratch: *mut ExecScratch, task: u64) {
     record.euid = read(cred, offset!(cred_euid)).unwrap_or(u32::MAX);
     record.loginuid = read(task, offset!(task_loginuid)).unwrap_or(u32::MAX);
     record.session_id = read(task, offset!(task_sessionid)).unwrap_or(u32::MAX);
-    record.tty = terminal(pointer(pointer(task, offset!(task_signal)), offset!(signal_tty)));
+    record.tty = terminal(pointer(
+        pointer(task, offset!(task_signal)),
+        offset!(signal_tty),
+    ));
     let namespaces = pointer(task, offset!(task_nsproxy));
-    record.netns = read(pointer(namespaces, offset!(nsproxy_net_ns)), offset!(net_ns_inum)).unwrap_or(0);
-    record.mntns = read(pointer(namespaces, offset!(nsproxy_mnt_ns)), offset!(mnt_ns_inum)).unwrap_or(0);
-    record.pidns = read(pointer(namespaces, offset!(nsproxy_pid_ns)), offset!(pid_ns_inum)).unwrap_or(0);
+    record.netns = read(
+        pointer(namespaces, offset!(nsproxy_net_ns)),
+        offset!(net_ns_inum),
+    )
+    .unwrap_or(0);
+    record.mntns = read(
+        pointer(namespaces, offset!(nsproxy_mnt_ns)),
+        offset!(mnt_ns_inum),
+    )
+    .unwrap_or(0);
+    record.pidns = read(
+        pointer(namespaces, offset!(nsproxy_pid_ns)),
+        offset!(pid_ns_inum),
+    )
+    .unwrap_or(0);
     for (fd, place) in record.stdio.iter_mut().enumerate() {
         *place = match file_of(task, fd as u32) {
             0 => FileIdentity::default(),
@@ -119,15 +179,31 @@ fn tail(scratch: *mut ExecScratch, task: u64, bprm: u64) -> usize {
     // Each part is at most EXEC_PATH_MAX bytes, so part N starts at most N times that behind the first: what the verifier needs.
     let filename = name(base, pointer(bprm, offset!(bprm_filename)), &mut flags);
     let mut used = filename;
-    let interp = name(unsafe { base.add(used) }, pointer(bprm, offset!(bprm_interp)), &mut flags);
+    let interp = name(
+        unsafe { base.add(used) },
+        pointer(bprm, offset!(bprm_interp)),
+        &mut flags,
+    );
     used += interp;
 
     let mm = pointer(task, offset!(task_mm));
     let file = pointer(mm, offset!(mm_exe_file));
     record.exe = identify(file).unwrap_or_default();
-    let exe_path = walk(scratch, used, file + u64::from(offset!(file_f_path)), &mut flags, FLAG_EXE_CUT);
+    let exe_path = walk(
+        scratch,
+        used,
+        file + u64::from(offset!(file_f_path)),
+        &mut flags,
+        FLAG_EXE_CUT,
+    );
     used += exe_path;
-    let cwd = walk(scratch, used, pointer(task, offset!(task_fs)) + u64::from(offset!(fs_pwd)), &mut flags, FLAG_CWD_CUT);
+    let cwd = walk(
+        scratch,
+        used,
+        pointer(task, offset!(task_fs)) + u64::from(offset!(fs_pwd)),
+        &mut flags,
+        FLAG_CWD_CUT,
+    );
     used += cwd;
 
     let start = pointer(mm, offset!(mm_arg_start));
@@ -157,7 +233,9 @@ fn tail(scratch: *mut ExecScratch, task: u64, bprm: u64) -> usize {
 /// Copies a kernel string without its NUL; gives its length.
 #[inline(always)]
 fn name(destination: *mut u8, source: u64, flags: &mut u16) -> usize {
-    let length = unsafe { bpf_probe_read_kernel_str(destination.cast(), EXEC_PATH_MAX as u32, source as *const _) };
+    let length = unsafe {
+        bpf_probe_read_kernel_str(destination.cast(), EXEC_PATH_MAX as u32, source as *const _)
+    };
     if length <= 0 {
         *flags |= FLAG_UNREADABLE;
         return 0;
@@ -172,7 +250,10 @@ fn name(destination: *mut u8, source: u64, flags: &mut u16) -> usize {
 /// Writes the components of a `struct path` at `used` in the tail; gives their length.
 #[inline(always)]
 fn walk(scratch: *mut ExecScratch, used: usize, path: u64, flags: &mut u16, cut: u16) -> usize {
-    let (mnt, dentry) = (pointer(path, offset!(path_mnt)), pointer(path, offset!(path_dentry)));
+    let (mnt, dentry) = (
+        pointer(path, offset!(path_mnt)),
+        pointer(path, offset!(path_dentry)),
+    );
     unsafe {
         let destination = (&raw mut (*scratch).tail).cast::<u8>().add(used);
         path::write::<{ EXEC_PATH_MAX as u32 }>(&raw mut (*scratch).walk, destination, mnt, dentry);

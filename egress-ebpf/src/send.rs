@@ -5,8 +5,13 @@
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use egress_common::counters::{APP_LOCAL_FAMILY, APP_NO_SLOT, APP_NO_STORAGE, APP_TOTAL, RX_TOTAL, SEND_NO_DESTINATION};
-use egress_common::slot::{ADDRESS_NONE, AF_INET, AF_INET6, AF_PACKET, AF_VSOCK, DIRECTION_ACCEPTED, DIRECTION_INITIATED, DIRECTION_UNKNOWN, SocketState};
+use egress_common::counters::{
+    APP_LOCAL_FAMILY, APP_NO_SLOT, APP_NO_STORAGE, APP_TOTAL, RX_TOTAL, SEND_NO_DESTINATION,
+};
+use egress_common::slot::{
+    ADDRESS_NONE, AF_INET, AF_INET6, AF_PACKET, AF_VSOCK, DIRECTION_ACCEPTED, DIRECTION_INITIATED,
+    DIRECTION_UNKNOWN, SocketState,
+};
 
 use crate::count::count;
 use crate::kread::{self, Current, typed};
@@ -59,7 +64,9 @@ fn remote_of(sk: *const u8, family: u16) -> Option<Remote> {
 /// An IPv4 address (as it lies in memory) as v4-mapped IPv6.
 #[inline(always)]
 pub fn v4_mapped(addr: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, addr[0], addr[1], addr[2], addr[3]]
+    [
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, addr[0], addr[1], addr[2], addr[3],
+    ]
 }
 
 /// `tp_btf/sock_send_length`: `(struct sock *sk, int ret, int flags)`.
@@ -92,7 +99,13 @@ pub fn egress_send(ctx: BtfTracePointContext) -> i32 {
 
 /// The slot for a send of `who`.
 #[inline(always)]
-fn place_of(sk: *const u8, state: *mut SocketState, cookie: u64, family: u16, who: &Current) -> Option<Place> {
+fn place_of(
+    sk: *const u8,
+    state: *mut SocketState,
+    cookie: u64,
+    family: u16,
+    who: &Current,
+) -> Option<Place> {
     if unsafe { (*state).unconnected } != 0 {
         if let Some(pending) = PENDING.get_ptr(&who.pid_tgid) {
             let pending = unsafe { *pending };
@@ -119,7 +132,9 @@ fn place_of(sk: *const u8, state: *mut SocketState, cookie: u64, family: u16, wh
     }
     let place = slots::for_process(state, &origin, who)?;
     match remote {
-        Some(remote) if unsafe { (*place.slot).addressed } == ADDRESS_NONE => slots::address(place.slot, &remote),
+        Some(remote) if unsafe { (*place.slot).addressed } == ADDRESS_NONE => {
+            slots::address(place.slot, &remote)
+        }
         Some(_) => {}
         None => count(SEND_NO_DESTINATION, 0),
     }
@@ -141,7 +156,9 @@ pub fn egress_recv(ctx: BtfTracePointContext) -> i32 {
     }
     let bytes = received as u64;
     count(RX_TOTAL, bytes);
-    let Some(state) = slots::storage(sk.cast_mut().cast(), true) else { return 0 };
+    let Some(state) = slots::storage(sk.cast_mut().cast(), true) else {
+        return 0;
+    };
     if let Some(place) = slots::find(unsafe { (*state).slot }) {
         if unsafe { (*place.slot).owned } == 0 {
             slots::own(place.slot, &kread::Current::get());

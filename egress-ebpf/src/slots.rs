@@ -1,9 +1,15 @@
 //! Finds the place of a byte: the slot of a (socket, process, destination).
 
-use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns, bpf_sk_storage_get};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_uid_gid,
+    bpf_ktime_get_boot_ns, bpf_sk_storage_get,
+};
 use core::ffi::c_void;
 use egress_common::counters::FLOWS_FULL;
-use egress_common::slot::{ACTIVITY_CELL, ADDRESS_BOTH, ADDRESS_NONE, ADDRESS_REMOTE, FlowKey, NO, Slot, SlotRef, SocketState, YES};
+use egress_common::slot::{
+    ACTIVITY_CELL, ADDRESS_BOTH, ADDRESS_NONE, ADDRESS_REMOTE, FlowKey, NO, Slot, SlotRef,
+    SocketState, YES,
+};
 
 use crate::count::{add, count};
 use crate::kread::Current;
@@ -39,8 +45,14 @@ pub struct Place {
 #[inline(always)]
 pub fn storage(sk: *mut c_void, create: bool) -> Option<*mut SocketState> {
     let map: *const _ = &SOCKETS;
-    let flags = if create { BPF_SK_STORAGE_GET_F_CREATE } else { 0 };
-    let state: *mut SocketState = unsafe { bpf_sk_storage_get(map.cast_mut().cast(), sk, core::ptr::null_mut(), flags) }.cast();
+    let flags = if create {
+        BPF_SK_STORAGE_GET_F_CREATE
+    } else {
+        0
+    };
+    let state: *mut SocketState =
+        unsafe { bpf_sk_storage_get(map.cast_mut().cast(), sk, core::ptr::null_mut(), flags) }
+            .cast();
     if state.is_null() { None } else { Some(state) }
 }
 
@@ -52,7 +64,11 @@ pub fn find(reference: SlotRef) -> Option<Place> {
     }
     let slot = SLOTS.get_ptr_mut(reference.number - 1)?;
     let current = unsafe { core::ptr::read_volatile(&raw const (*slot).generation) };
-    if current == reference.generation { Some(Place { slot, reference }) } else { None }
+    if current == reference.generation {
+        Some(Place { slot, reference })
+    } else {
+        None
+    }
 }
 
 /// Marks a slot as changed. Called after the change: user space clears the mark before it reads.
@@ -60,7 +76,10 @@ pub fn find(reference: SlotRef) -> Option<Place> {
 pub fn touch(reference: SlotRef) {
     let number = reference.number.wrapping_sub(1);
     if let Some(cell) = ACTIVITY.get_ptr_mut(number / ACTIVITY_CELL as u32) {
-        let byte = unsafe { cell.cast::<u8>().add((number as usize) & (ACTIVITY_CELL - 1)) };
+        let byte = unsafe {
+            cell.cast::<u8>()
+                .add((number as usize) & (ACTIVITY_CELL - 1))
+        };
         // Usually set already: then the cache line stays shared between processors.
         if unsafe { core::ptr::read_volatile(byte) } == 0 {
             unsafe { core::ptr::write_volatile(byte, 1) };
@@ -71,7 +90,9 @@ pub fn touch(reference: SlotRef) {
 /// Takes a free slot for `origin`. `None` when there is none.
 #[inline(always)]
 pub fn take(origin: &Origin) -> Option<Place> {
-    let Ok(Some(number)) = FREE_SLOTS.pop() else { return None };
+    let Ok(Some(number)) = FREE_SLOTS.pop() else {
+        return None;
+    };
     let slot = SLOTS.get_ptr_mut(number)?;
     unsafe {
         (*slot).owned = NO;
@@ -87,7 +108,13 @@ pub fn take(origin: &Origin) -> Option<Place> {
         (*slot).sport = [0; 2];
         (*slot).saddr = [0; 16];
         let generation = core::ptr::read_volatile(&raw const (*slot).generation);
-        Some(Place { slot, reference: SlotRef { number: number + 1, generation } })
+        Some(Place {
+            slot,
+            reference: SlotRef {
+                number: number + 1,
+                generation,
+            },
+        })
     }
 }
 
@@ -134,7 +161,10 @@ pub fn address_local(slot: *mut Slot, addr: &[u8; 16], port: [u8; 2]) {
 #[inline(always)]
 fn goes_to(slot: *const Slot, remote: &Remote) -> bool {
     unsafe {
-        let (a, b): (*const u64, *const u64) = ((&raw const (*slot).daddr).cast(), (&raw const remote.addr).cast());
+        let (a, b): (*const u64, *const u64) = (
+            (&raw const (*slot).daddr).cast(),
+            (&raw const remote.addr).cast(),
+        );
         (*slot).addressed != ADDRESS_NONE
             && core::ptr::read_unaligned(a) == core::ptr::read_unaligned(b)
             && core::ptr::read_unaligned(a.add(1)) == core::ptr::read_unaligned(b.add(1))
@@ -157,7 +187,12 @@ fn usable(slot: *mut Slot, who: Option<&Current>) -> bool {
 /// Finds or makes the slot for bytes of `who` (nobody in particular for packets, which know no process) to `remote`,
 /// and makes it the socket's current one. `None` when there is no free slot.
 #[inline(always)]
-pub fn for_destination(state: *mut SocketState, origin: &Origin, who: Option<&Current>, remote: &Remote) -> Option<Place> {
+pub fn for_destination(
+    state: *mut SocketState,
+    origin: &Origin,
+    who: Option<&Current>,
+    remote: &Remote,
+) -> Option<Place> {
     if let Some(place) = find(unsafe { (*state).slot }) {
         if unsafe { (*place.slot).addressed } == ADDRESS_NONE {
             address(place.slot, remote);
@@ -166,7 +201,14 @@ pub fn for_destination(state: *mut SocketState, origin: &Origin, who: Option<&Cu
             return Some(place);
         }
     }
-    let mut key = FlowKey { cookie: origin.cookie, start_ns: 0, tgid: 0, dport: remote.port, _pad: [0; 2], daddr: remote.addr };
+    let mut key = FlowKey {
+        cookie: origin.cookie,
+        start_ns: 0,
+        tgid: 0,
+        dport: remote.port,
+        _pad: [0; 2],
+        daddr: remote.addr,
+    };
     let mut taken = false;
     if let Some(reference) = FLOWS.get_ptr(&key)
         && let Some(place) = find(unsafe { *reference })
@@ -219,9 +261,21 @@ pub fn for_process(state: *mut SocketState, origin: &Origin, who: &Current) -> O
     if usable(place.slot, Some(who)) {
         return Some(place);
     }
-    let remote = unsafe { Remote { addr: (*place.slot).daddr, port: (*place.slot).dport } };
+    let remote = unsafe {
+        Remote {
+            addr: (*place.slot).daddr,
+            port: (*place.slot).dport,
+        }
+    };
     // Keyed by process: the first owner's slot is the socket's own, or keyed without one.
-    let key = FlowKey { cookie: origin.cookie, start_ns: who.start_ns, tgid: who.tgid, dport: remote.port, _pad: [0; 2], daddr: remote.addr };
+    let key = FlowKey {
+        cookie: origin.cookie,
+        start_ns: who.start_ns,
+        tgid: who.tgid,
+        dport: remote.port,
+        _pad: [0; 2],
+        daddr: remote.addr,
+    };
     if let Some(reference) = FLOWS.get_ptr(&key)
         && let Some(place) = find(unsafe { *reference })
     {

@@ -8,7 +8,10 @@ use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_socket_cookie};
 use aya_ebpf::macros::{btf_tracepoint, cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext, SockContext};
 use egress_common::counters::SEND_NO_DESTINATION;
-use egress_common::slot::{AF_INET, AF_INET6, DIRECTION_ACCEPTED, DIRECTION_INITIATED, DIRECTION_LISTENING, DIRECTION_UNKNOWN, SlotRef};
+use egress_common::slot::{
+    AF_INET, AF_INET6, DIRECTION_ACCEPTED, DIRECTION_INITIATED, DIRECTION_LISTENING,
+    DIRECTION_UNKNOWN, SlotRef,
+};
 
 use crate::count::count;
 use crate::kread::{Current, pointer, read, typed};
@@ -55,12 +58,20 @@ pub fn egress_sendmsg6(ctx: SockAddrContext) -> i32 {
 /// The current process is about to reach a destination: prepares the slot.
 #[inline(always)]
 fn destination(ctx: *mut bpf_sock_addr, family: u16, unconnected: bool) {
-    let (port, protocol, kind) = unsafe { ((*ctx).user_port, (*ctx).protocol as u16, (*ctx).type_) };
+    let (port, protocol, kind) =
+        unsafe { ((*ctx).user_port, (*ctx).protocol as u16, (*ctx).type_) };
     let addr = if family == AF_INET {
         v4_mapped(unsafe { (*ctx).user_ip4 }.to_ne_bytes())
     } else {
         // Four loads: the verifier allows no other width here on every kernel.
-        let words = unsafe { [(*ctx).user_ip6[0], (*ctx).user_ip6[1], (*ctx).user_ip6[2], (*ctx).user_ip6[3]] };
+        let words = unsafe {
+            [
+                (*ctx).user_ip6[0],
+                (*ctx).user_ip6[1],
+                (*ctx).user_ip6[2],
+                (*ctx).user_ip6[3],
+            ]
+        };
         let mut addr = [0; 16];
         addr[..4].copy_from_slice(&words[0].to_ne_bytes());
         addr[4..8].copy_from_slice(&words[1].to_ne_bytes());
@@ -70,18 +81,29 @@ fn destination(ctx: *mut bpf_sock_addr, family: u16, unconnected: bool) {
     };
     // `user_port` is in network byte order (`include/uapi/linux/bpf.h`).
     let port = port.to_ne_bytes();
-    let remote = Remote { addr, port: [port[0], port[1]] };
+    let remote = Remote {
+        addr,
+        port: [port[0], port[1]],
+    };
     let sk = unsafe { (*ctx).__bindgen_anon_1.sk };
     if sk.is_null() {
         return;
     }
-    let Some(state) = slots::storage(sk.cast(), true) else { return };
+    let Some(state) = slots::storage(sk.cast(), true) else {
+        return;
+    };
     if unsafe { (*state).direction } == DIRECTION_UNKNOWN {
         unsafe { (*state).direction = DIRECTION_INITIATED };
     }
     let cookie = unsafe { bpf_get_socket_cookie(ctx.cast()) };
     let who = Current::get();
-    let origin = Origin { cookie, netns: netns_of_current(), family: unsafe { (*ctx).family as u16 }, protocol, direction: unsafe { (*state).direction } };
+    let origin = Origin {
+        cookie,
+        netns: netns_of_current(),
+        family: unsafe { (*ctx).family as u16 },
+        protocol,
+        direction: unsafe { (*state).direction },
+    };
     if kind == SOCK_STREAM {
         // One destination at a time. A closed socket that connects again gets a slot of its own.
         if let Some(place) = slots::find(unsafe { (*state).slot })
@@ -98,7 +120,16 @@ fn destination(ctx: *mut bpf_sock_addr, family: u16, unconnected: bool) {
     if unconnected {
         unsafe { (*state).unconnected = 1 };
         // Without a free slot this refers to none, so that the send is counted as that, not to another destination.
-        let pending = PendingSend { cookie, slot: place.map_or(SlotRef { number: 0, generation: 0 }, |place| place.reference) };
+        let pending = PendingSend {
+            cookie,
+            slot: place.map_or(
+                SlotRef {
+                    number: 0,
+                    generation: 0,
+                },
+                |place| place.reference,
+            ),
+        };
         if PENDING.insert(&who.pid_tgid, &pending, 0).is_err() {
             count(SEND_NO_DESTINATION, 0);
         }
@@ -109,7 +140,10 @@ fn destination(ctx: *mut bpf_sock_addr, family: u16, unconnected: bool) {
 #[inline(always)]
 fn netns_of_current() -> u32 {
     let task = unsafe { bpf_get_current_task() };
-    let net = pointer(pointer(task, offset!(task_nsproxy)), offset!(nsproxy_net_ns));
+    let net = pointer(
+        pointer(task, offset!(task_nsproxy)),
+        offset!(nsproxy_net_ns),
+    );
     read(net, offset!(net_ns_inum)).unwrap_or(0)
 }
 
@@ -139,7 +173,9 @@ pub fn egress_state(ctx: BtfTracePointContext) -> i32 {
         }
         return 0;
     }
-    let Some(state) = slots::storage(sk.cast_mut().cast(), true) else { return 0 };
+    let Some(state) = slots::storage(sk.cast_mut().cast(), true) else {
+        return 0;
+    };
     if new == TCP_SYN_RECV {
         unsafe { (*state).direction = DIRECTION_ACCEPTED };
         return 0;

@@ -8,7 +8,9 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock, bpf_skb_load_bytes};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
-use egress_common::counters::{WIRE_NO_SLOT, WIRE_NO_SOCKET, WIRE_NO_STORAGE, WIRE_TOTAL, WIRE_UNPARSED};
+use egress_common::counters::{
+    WIRE_NO_SLOT, WIRE_NO_SOCKET, WIRE_NO_STORAGE, WIRE_TOTAL, WIRE_UNPARSED,
+};
 use egress_common::slot::{ADDRESS_BOTH, DIRECTION_LISTENING};
 
 use crate::count::count_n;
@@ -41,7 +43,13 @@ pub fn egress_wire(ctx: SkBuffContext) -> i32 {
 
 #[inline(always)]
 fn count_packet(skb: *mut __sk_buff) {
-    let (mut bytes, segments, gso) = unsafe { (u64::from((*skb).len), u64::from((*skb).gso_segs), (*skb).gso_size != 0) };
+    let (mut bytes, segments, gso) = unsafe {
+        (
+            u64::from((*skb).len),
+            u64::from((*skb).gso_segs),
+            (*skb).gso_size != 0,
+        )
+    };
     let mut packets = 1;
     // Headers are read only where the sums or the addresses need them: not for most packets of a known TCP flow.
     let mut packet = None;
@@ -63,7 +71,8 @@ fn count_packet(skb: *mut __sk_buff) {
     if sk.is_null() {
         return count_n(WIRE_NO_SOCKET, bytes, packets);
     }
-    let (kind, family, protocol) = unsafe { ((*sk).type_, (*sk).family as u16, (*sk).protocol as u16) };
+    let (kind, family, protocol) =
+        unsafe { ((*sk).type_, (*sk).family as u16, (*sk).protocol as u16) };
     let Some(state) = slots::storage(sk.cast(), true) else {
         return count_n(WIRE_NO_STORAGE, bytes, packets);
     };
@@ -77,7 +86,13 @@ fn count_packet(skb: *mut __sk_buff) {
         (Some(place), _) if stream => Some(place),
         (_, Some(packet)) => {
             let direction = unsafe { (*state).direction };
-            let origin = Origin { cookie: unsafe { bpf_get_socket_cookie(skb.cast()) }, netns: 0, family, protocol, direction };
+            let origin = Origin {
+                cookie: unsafe { bpf_get_socket_cookie(skb.cast()) },
+                netns: 0,
+                family,
+                protocol,
+                direction,
+            };
             if stream {
                 let place = slots::take(&origin);
                 if let Some(place) = place {
@@ -95,7 +110,10 @@ fn count_packet(skb: *mut __sk_buff) {
         return count_n(WIRE_NO_SLOT, bytes, packets);
     };
     if let Some(packet) = &packet
-        && unsafe { (*place.slot).addressed != ADDRESS_BOTH && (*place.slot).direction != DIRECTION_LISTENING }
+        && unsafe {
+            (*place.slot).addressed != ADDRESS_BOTH
+                && (*place.slot).direction != DIRECTION_LISTENING
+        }
     {
         slots::address(place.slot, &packet.remote);
         slots::address_local(place.slot, &packet.local, packet.local_port);
@@ -107,7 +125,8 @@ fn count_packet(skb: *mut __sk_buff) {
 #[inline(always)]
 fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
     let mut bytes = [0; N];
-    let result = unsafe { bpf_skb_load_bytes(skb.cast(), offset, bytes.as_mut_ptr().cast(), N as u32) };
+    let result =
+        unsafe { bpf_skb_load_bytes(skb.cast(), offset, bytes.as_mut_ptr().cast(), N as u32) };
     if result == 0 { Some(bytes) } else { None }
 }
 
@@ -128,12 +147,22 @@ fn parse(skb: *mut __sk_buff) -> Option<Packet> {
         let (protocol, header) = skip_extensions(skb, ip[6]);
         (protocol, header, local, addr)
     };
-    let ports: [u8; 4] = if protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP {
-        load(skb, network_header).unwrap_or_default()
-    } else {
-        [0; 4]
-    };
-    Some(Packet { protocol, network_header, local, local_port: [ports[0], ports[1]], remote: Remote { addr, port: [ports[2], ports[3]] } })
+    let ports: [u8; 4] =
+        if protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP {
+            load(skb, network_header).unwrap_or_default()
+        } else {
+            [0; 4]
+        };
+    Some(Packet {
+        protocol,
+        network_header,
+        local,
+        local_port: [ports[0], ports[1]],
+        remote: Remote {
+            addr,
+            port: [ports[2], ports[3]],
+        },
+    })
 }
 
 /// Skips IPv6 hop-by-hop, routing, fragment and destination headers (RFC 8200 4.1); up to four of them.
@@ -144,8 +173,14 @@ fn skip_extensions(skb: *mut __sk_buff, first: u8) -> (u8, u32) {
         if next != 0 && next != 43 && next != 44 && next != 60 {
             break;
         }
-        let Some(header) = load::<2>(skb, offset) else { break };
-        offset += if next == 44 { 8 } else { (u32::from(header[1]) + 1) * 8 };
+        let Some(header) = load::<2>(skb, offset) else {
+            break;
+        };
+        offset += if next == 44 {
+            8
+        } else {
+            (u32::from(header[1]) + 1) * 8
+        };
         next = header[0];
     }
     (next, offset)

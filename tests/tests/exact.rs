@@ -254,7 +254,10 @@ impl Case {
             // A port is used again: the wire's figure is then that of all processes that had it.
             let wire = self.arrived_from(told, truth);
             let port = number(told, "source_port");
-            let sharing = self.told.iter().filter(|other| number(other, "source_port") == port);
+            let sharing = self
+                .told
+                .iter()
+                .filter(|other| number(other, "source_port") == port);
             let told_wire: u64 = sharing
                 .filter_map(|other| by_pid.get(&number(other, "pid")?))
                 .map(|(total, _)| total.wire_bytes)

@@ -30,7 +30,8 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     let btf = Path::new(fields::VMLINUX);
     fields::from_host(btf)?;
     CgroupRoot::find()?;
-    let _guard = Guard::acquire(Path::new(LOCK)).map_err(|Taken { pid }| RunError::AlreadyRunning { pid })?;
+    let _guard = Guard::acquire(Path::new(LOCK))
+        .map_err(|Taken { pid }| RunError::AlreadyRunning { pid })?;
     let listener = http::bind(options.listen)?;
     make_state_dir(&options.state_dir)?;
     let metrics = Arc::new(Metrics::new(options.config.metrics.top));
@@ -40,21 +41,46 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     let started = clock::boot_now();
     for hook in sensor.hooks() {
         if let Some(reason) = &hook.reason {
-            log::warn!("hook {} ({}): {reason}; without it: {}", hook.hook, hook.method, hook.gives);
+            log::warn!(
+                "hook {} ({}): {reason}; without it: {}",
+                hook.hook,
+                hook.method,
+                hook.gives
+            );
         }
     }
-    let failed = |what: &str, why: &dyn std::fmt::Display| RunError::Failed { what: what.into(), why: why.to_string() };
-    let mut pipeline = Pipeline::new(&options.config, started, outlets).map_err(|error| failed("globs of [sensitive]", &error))?;
+    let failed = |what: &str, why: &dyn std::fmt::Display| RunError::Failed {
+        what: what.into(),
+        why: why.to_string(),
+    };
+    let mut pipeline = Pipeline::new(&options.config, started, outlets)
+        .map_err(|error| failed("globs of [sensitive]", &error))?;
     pipeline.seed(&sensor.seed());
 
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| failed("starting the event loop", &error))?;
-    runtime.block_on(serve(options, sensor, pipeline, listener, Arc::new(State::new(metrics))))
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed("starting the event loop", &error))?;
+    runtime.block_on(serve(
+        options,
+        sensor,
+        pipeline,
+        listener,
+        Arc::new(State::new(metrics)),
+    ))
 }
 
 fn make_state_dir(path: &Path) -> Result<(), RunError> {
     use std::os::unix::fs::DirBuilderExt as _;
-    let failed = |source| RunError::StateDir { path: path.into(), source };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)
+    let failed = |source| RunError::StateDir {
+        path: path.into(),
+        source,
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed)
 }
 
 fn outlets(options: &RunOptions, metrics: &Metrics) -> Result<Outlets, RunError> {
@@ -63,23 +89,43 @@ fn outlets(options: &RunOptions, metrics: &Metrics) -> Result<Outlets, RunError>
     let mut outlets = Outlets::default();
     outlets.add(metrics.outlet()).map_err(RunError::Events)?;
     match &options.events {
-        Some(EventsTarget::Stdout) => outlets.add(Jsonl::stdout(host.clone()).map_err(RunError::Events)?).map_err(RunError::Events)?,
+        Some(EventsTarget::Stdout) => outlets
+            .add(Jsonl::stdout(host.clone()).map_err(RunError::Events)?)
+            .map_err(RunError::Events)?,
         Some(EventsTarget::File(path)) => {
-            outlets.add(Jsonl::file(host.clone(), path, events.rotate_bytes, events.keep).map_err(RunError::Events)?).map_err(RunError::Events)?;
+            outlets
+                .add(
+                    Jsonl::file(host.clone(), path, events.rotate_bytes, events.keep)
+                        .map_err(RunError::Events)?,
+                )
+                .map_err(RunError::Events)?;
         }
         None => {}
     }
     if options.console {
-        outlets.add(Console::stdout(host).map_err(RunError::Events)?).map_err(RunError::Events)?;
+        outlets
+            .add(Console::stdout(host).map_err(RunError::Events)?)
+            .map_err(RunError::Events)?;
     }
     Ok(outlets)
 }
 
 /// The loop.
-async fn serve(options: &RunOptions, mut sensor: Sensor, mut pipeline: Pipeline, listener: TcpListener, state: Arc<State>) -> Result<(), RunError> {
-    let failed = |what: &str, error: std::io::Error| RunError::Failed { what: what.into(), why: error.to_string() };
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed("waiting for SIGTERM", error))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed("waiting for SIGINT", error))?;
+async fn serve(
+    options: &RunOptions,
+    mut sensor: Sensor,
+    mut pipeline: Pipeline,
+    listener: TcpListener,
+    state: Arc<State>,
+) -> Result<(), RunError> {
+    let failed = |what: &str, error: std::io::Error| RunError::Failed {
+        what: what.into(),
+        why: error.to_string(),
+    };
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| failed("waiting for SIGTERM", error))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(|error| failed("waiting for SIGINT", error))?;
     let (stop, mut stopped) = watch::channel(());
     let http = tokio::spawn(http::serve(listener, Arc::clone(&state), async move {
         let _ = stopped.changed().await;
@@ -87,7 +133,9 @@ async fn serve(options: &RunOptions, mut sensor: Sensor, mut pipeline: Pipeline,
 
     let mut ticks = interval(options.config.sensor.drain_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let end = options.duration.and_then(|duration| Instant::now().checked_add(duration));
+    let end = options
+        .duration
+        .and_then(|duration| Instant::now().checked_add(duration));
     let mut health_due: BootTime = 0;
     loop {
         tokio::select! {
@@ -97,7 +145,12 @@ async fn serve(options: &RunOptions, mut sensor: Sensor, mut pipeline: Pipeline,
             () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
             _ = ticks.tick() => {}
         }
-        round(&mut sensor, &mut pipeline, &mut health_due, options.config.events.health_interval);
+        round(
+            &mut sensor,
+            &mut pipeline,
+            &mut health_due,
+            options.config.events.health_interval,
+        );
         state.tick();
         state.ready();
     }
@@ -126,8 +179,14 @@ fn round(sensor: &mut Sensor, pipeline: &mut Pipeline, health_due: &mut BootTime
     let lost = sensor.lost();
     pipeline.round(drain.at, &drain.observations, sensor.hooks(), total(&lost));
     if drain.at >= *health_due {
-        *health_due = drain.at.saturating_add(u64::try_from(every.as_nanos()).unwrap_or(u64::MAX));
-        let health = SensorHealth { hooks: sensor.hooks().to_vec(), lost, live_flows: sensor.live_flows() };
+        *health_due = drain
+            .at
+            .saturating_add(u64::try_from(every.as_nanos()).unwrap_or(u64::MAX));
+        let health = SensorHealth {
+            hooks: sensor.hooks().to_vec(),
+            lost,
+            live_flows: sensor.live_flows(),
+        };
         pipeline.health(drain.at, drain.totals, health);
     }
 }

@@ -15,7 +15,14 @@ use crate::sensor::{Sensor, fields, guard, privilege};
 pub fn doctor() -> Result<DoctorReport, RunError> {
     let uname = rustix::system::uname();
     let mut host = vec![
-        ("kernel".to_owned(), format!("{} {}", uname.release().to_string_lossy(), uname.machine().to_string_lossy())),
+        (
+            "kernel".to_owned(),
+            format!(
+                "{} {}",
+                uname.release().to_string_lossy(),
+                uname.machine().to_string_lossy()
+            ),
+        ),
         ("egress".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
     ];
     let mut stops = Vec::new();
@@ -27,7 +34,11 @@ pub fn doctor() -> Result<DoctorReport, RunError> {
     match fields::from_host(btf) {
         Ok(offsets) => {
             let missing: Vec<_> = offsets.missing().collect();
-            let found = if missing.is_empty() { "every field found".to_owned() } else { format!("fields not found: {}", missing.join(", ")) };
+            let found = if missing.is_empty() {
+                "every field found".to_owned()
+            } else {
+                format!("fields not found: {}", missing.join(", "))
+            };
             host.push(("btf".into(), format!("{}: {found}", btf.display())));
         }
         Err(error) => stops.push(error.to_string()),
@@ -41,7 +52,11 @@ pub fn doctor() -> Result<DoctorReport, RunError> {
     }
     // Small maps: they live for a moment.
     let mut sensor = Config::default().sensor;
-    (sensor.slots, sensor.process_ring_bytes, sensor.file_ring_bytes) = (1024, 65_536, 65_536);
+    (
+        sensor.slots,
+        sensor.process_ring_bytes,
+        sensor.file_ring_bytes,
+    ) = (1024, 65_536, 65_536);
     let mut hooks = Vec::new();
     if stops.is_empty() {
         match Sensor::start(&sensor, btf) {
@@ -52,7 +67,12 @@ pub fn doctor() -> Result<DoctorReport, RunError> {
     let degraded: Vec<_> = hooks
         .iter()
         .filter(|hook| hook.state != HookState::Ok)
-        .map(|hook| format!("{} ({}): without it: {}", hook.hook, hook.method, hook.gives))
+        .map(|hook| {
+            format!(
+                "{} ({}): without it: {}",
+                hook.hook, hook.method, hook.gives
+            )
+        })
         .collect();
     let verdict = if !stops.is_empty() {
         Verdict::CannotRun(stops)
@@ -61,5 +81,10 @@ pub fn doctor() -> Result<DoctorReport, RunError> {
     } else {
         Verdict::Degraded(degraded)
     };
-    Ok(DoctorReport { verdict, host, hooks, blind: blind::spots() })
+    Ok(DoctorReport {
+        verdict,
+        host,
+        hooks,
+        blind: blind::spots(),
+    })
 }

@@ -18,7 +18,11 @@ impl FlowRecords {
     /// Tells each flow at most once in `interval`.
     #[must_use]
     pub fn new(interval: Duration) -> Self {
-        Self { interval: u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX), waiting: HashMap::new(), due: VecDeque::new() }
+        Self {
+            interval: u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX),
+            waiting: HashMap::new(),
+            due: VecDeque::new(),
+        }
     }
 
     /// Takes what a flow gained; hands on what has to be told now.
@@ -26,7 +30,9 @@ impl FlowRecords {
         let id = flow.delta.id;
         // A record is about one process: when a flow's owner becomes known, what was told so far stays with nobody.
         if let Some(waiting) = self.waiting.get(&id)
-            && (waiting.process.as_ref().map(|process| process.key) != flow.process.as_ref().map(|process| process.key) || waiting.attribution != flow.attribution)
+            && (waiting.process.as_ref().map(|process| process.key)
+                != flow.process.as_ref().map(|process| process.key)
+                || waiting.attribution != flow.attribution)
             && let Some(waiting) = self.waiting.remove(&id)
         {
             tell(Arc::new(waiting));
@@ -36,7 +42,8 @@ impl FlowRecords {
             Some(waiting) => merge(waiting, flow),
             None if ends => return tell(Arc::clone(flow)),
             None => {
-                self.due.push_back((flow.delta.last.saturating_add(self.interval), id));
+                self.due
+                    .push_back((flow.delta.last.saturating_add(self.interval), id));
                 self.waiting.insert(id, Flow::clone(flow));
             }
         }
@@ -52,7 +59,10 @@ impl FlowRecords {
         {
             self.due.pop_front();
             // Not there: told at its end, or told and begun again, and then due again later.
-            if self.waiting.get(&id).is_some_and(|waiting| now.is_none_or(|now| waiting.delta.first <= now))
+            if self
+                .waiting
+                .get(&id)
+                .is_some_and(|waiting| now.is_none_or(|now| waiting.delta.first <= now))
                 && let Some(waiting) = self.waiting.remove(&id)
             {
                 tell(Arc::new(waiting));
@@ -73,5 +83,11 @@ fn merge(waiting: &mut Flow, new: &Flow) {
     );
     *waiting = new.clone();
     let delta = &mut waiting.delta;
-    (delta.app_bytes, delta.app_calls, delta.wire_bytes, delta.wire_packets, delta.rx_bytes) = sums;
+    (
+        delta.app_bytes,
+        delta.app_calls,
+        delta.wire_bytes,
+        delta.wire_packets,
+        delta.rx_bytes,
+    ) = sums;
 }

@@ -7,7 +7,10 @@ use crate::attribution::Attribution;
 use crate::config::{Config, FileRecords};
 use crate::detect::{Detector, Labels};
 use crate::lineage::Lineage;
-use crate::model::{BootTime, Coverage, Event, FileAccess, Flow, Health, HookState, HookStatus, KernelTotals, LostDetail, Observation, Origin, ProcessKey, Record, Scope};
+use crate::model::{
+    BootTime, Coverage, Event, FileAccess, Flow, Health, HookState, HookStatus, KernelTotals,
+    LostDetail, Observation, Origin, ProcessKey, Record, Scope,
+};
 use crate::outlet::Outlets;
 
 /// The stages, in order.
@@ -40,12 +43,17 @@ impl Pipeline {
     ///
     /// # Errors
     /// A glob of the configuration that does not compile.
-    pub fn new(config: &Config, started: BootTime, outlets: Outlets) -> Result<Self, globset::Error> {
+    pub fn new(
+        config: &Config,
+        started: BootTime,
+        outlets: Outlets,
+    ) -> Result<Self, globset::Error> {
         let labels = Arc::new(Labels::new(&config.sensitive)?);
         Ok(Self {
             lineage: Lineage::new(&config.limits),
             attribution: Attribution::new(&config.networks),
-            detector: Detector::new(&config.detection, Arc::clone(&labels), started).with_pairs(config.limits.pairs),
+            detector: Detector::new(&config.detection, Arc::clone(&labels), started)
+                .with_pairs(config.limits.pairs),
             flows: FlowRecords::new(config.events.flow_interval),
             labels,
             outlets,
@@ -65,11 +73,19 @@ impl Pipeline {
     }
 
     /// Takes one drain of the kernel's memory.
-    pub fn round(&mut self, at: BootTime, observations: &[Observation], hooks: &[HookStatus], lost: u64) {
+    pub fn round(
+        &mut self,
+        at: BootTime,
+        observations: &[Observation],
+        hooks: &[HookStatus],
+        lost: u64,
+    ) {
         for observation in observations {
             self.lineage.observe(observation);
             match &observation.event {
-                Event::Exec(exec) if self.config.events.exec && exec.origin == Origin::Kernel => self.tell_exec(observation.at, exec.process),
+                Event::Exec(exec) if self.config.events.exec && exec.origin == Origin::Kernel => {
+                    self.tell_exec(observation.at, exec.process)
+                }
                 Event::File(access) => self.tell_file(observation.at, access),
                 _ => {}
             }
@@ -84,24 +100,41 @@ impl Pipeline {
             self.outlets.publish(&Record::Alert(Arc::new(alert)));
         }
         let outlets = &self.outlets;
-        self.flows.flush(Some(at), |flow| outlets.publish(&Record::Flow(flow)));
+        self.flows
+            .flush(Some(at), |flow| outlets.publish(&Record::Flow(flow)));
     }
 
     /// Judges and tells bytes that have their place.
     fn place(&mut self, flow: &Arc<Flow>) {
         self.detector.observe(flow, &self.lineage);
-        let loopback = flow.destination.as_ref().is_some_and(|destination| destination.scope == Scope::Loopback);
+        let loopback = flow
+            .destination
+            .as_ref()
+            .is_some_and(|destination| destination.scope == Scope::Loopback);
         if self.config.events.loopback || !loopback {
             let outlets = &self.outlets;
-            self.flows.add(flow, |flow| outlets.publish(&Record::Flow(flow)));
+            self.flows
+                .add(flow, |flow| outlets.publish(&Record::Flow(flow)));
         }
     }
 
     fn tell_exec(&mut self, at: BootTime, key: ProcessKey) {
-        let Some(process) = self.lineage.process(key).cloned() else { return };
-        let Some(job) = self.lineage.job(key) else { return };
-        let parent = process.parent.and_then(|parent| self.lineage.process(parent)).cloned();
-        self.outlets.publish(&Record::Exec { at, process, parent, job });
+        let Some(process) = self.lineage.process(key).cloned() else {
+            return;
+        };
+        let Some(job) = self.lineage.job(key) else {
+            return;
+        };
+        let parent = process
+            .parent
+            .and_then(|parent| self.lineage.process(parent))
+            .cloned();
+        self.outlets.publish(&Record::Exec {
+            at,
+            process,
+            parent,
+            job,
+        });
     }
 
     fn tell_file(&self, at: BootTime, access: &FileAccess) {
@@ -113,7 +146,12 @@ impl Pipeline {
             return;
         }
         let process = self.lineage.process(access.process).cloned();
-        self.outlets.publish(&Record::File { at, access: Arc::new(access.clone()), labels, process });
+        self.outlets.publish(&Record::File {
+            at,
+            access: Arc::new(access.clone()),
+            labels,
+            process,
+        });
     }
 
     /// Makes a health record. `totals` are of the same drain as the last round's observations.
@@ -125,7 +163,17 @@ impl Pipeline {
         let coverage = coverage(&sensor.hooks, kernel > self.lost_before);
         self.lost_before = kernel;
         let live_processes = self.lineage.stats().live as u64;
-        let health = Health { at, started: self.started, wire_bytes, app_bytes, hooks: sensor.hooks, lost: sensor.lost, coverage, live_flows: sensor.live_flows, live_processes };
+        let health = Health {
+            at,
+            started: self.started,
+            wire_bytes,
+            app_bytes,
+            hooks: sensor.hooks,
+            lost: sensor.lost,
+            coverage,
+            live_flows: sensor.live_flows,
+            live_processes,
+        };
         self.outlets.publish(&Record::Health(Arc::new(health)));
     }
 
@@ -140,7 +188,11 @@ impl Pipeline {
             ("pair", self.detector.stats().evicted.pairs),
         ]
         .into_iter()
-        .map(|(kind, count)| LostDetail { kind, cause: "evicted", count })
+        .map(|(kind, count)| LostDetail {
+            kind,
+            cause: "evicted",
+            count,
+        })
         .collect()
     }
 
@@ -156,7 +208,8 @@ impl Pipeline {
             self.place(&flow);
         }
         let outlets = &self.outlets;
-        self.flows.flush(None, |flow| outlets.publish(&Record::Flow(flow)));
+        self.flows
+            .flush(None, |flow| outlets.publish(&Record::Flow(flow)));
     }
 }
 
@@ -167,5 +220,9 @@ pub fn total(lost: &[LostDetail]) -> u64 {
 }
 
 fn coverage(hooks: &[HookStatus], lost: bool) -> Coverage {
-    if lost || hooks.iter().any(|hook| hook.state != HookState::Ok) { Coverage::Degraded } else { Coverage::Full }
+    if lost || hooks.iter().any(|hook| hook.state != HookState::Ok) {
+        Coverage::Degraded
+    } else {
+        Coverage::Full
+    }
 }

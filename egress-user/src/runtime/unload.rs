@@ -19,14 +19,24 @@ pub fn unload(_state_dir: &Path) -> Result<Vec<PathBuf>, RunError> {
     match File::open(lock) {
         Ok(file) => {
             if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-                let pid = std::fs::read_to_string(lock).ok().and_then(|pid| pid.trim().parse().ok());
+                let pid = std::fs::read_to_string(lock)
+                    .ok()
+                    .and_then(|pid| pid.trim().parse().ok());
                 return Err(RunError::AlreadyRunning { pid });
             }
-            std::fs::remove_file(lock).map_err(|error| RunError::Failed { what: format!("removing {LOCK}"), why: error.to_string() })?;
+            std::fs::remove_file(lock).map_err(|error| RunError::Failed {
+                what: format!("removing {LOCK}"),
+                why: error.to_string(),
+            })?;
             removed.push(lock.into());
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(RunError::Failed { what: format!("opening {LOCK}"), why: error.to_string() }),
+        Err(error) => {
+            return Err(RunError::Failed {
+                what: format!("opening {LOCK}"),
+                why: error.to_string(),
+            });
+        }
     }
     if guard::loaded() {
         return Err(RunError::AlreadyRunning { pid: None });

@@ -19,15 +19,26 @@ impl Counters {
     /// # Errors
     /// The object has none.
     pub fn take(ebpf: &mut Ebpf) -> Result<Self, SensorError> {
-        let map = ebpf.take_map(MAP_COUNTERS).ok_or(SensorError::Object(MAP_COUNTERS))?;
-        Ok(Self { map: map.try_into().map_err(|_| SensorError::Object(MAP_COUNTERS))? })
+        let map = ebpf
+            .take_map(MAP_COUNTERS)
+            .ok_or(SensorError::Object(MAP_COUNTERS))?;
+        Ok(Self {
+            map: map
+                .try_into()
+                .map_err(|_| SensorError::Object(MAP_COUNTERS))?,
+        })
     }
 
     /// One counter since the programs were loaded.
     fn get(&self, index: u32) -> Counter {
         let mut sum = Counter::default();
         // An index below the map's size cannot fail; if it does all the same, zero is visible in the ledger.
-        for counter in self.map.get(&index, 0).iter().flat_map(|values| values.iter()) {
+        for counter in self
+            .map
+            .get(&index, 0)
+            .iter()
+            .flat_map(|values| values.iter())
+        {
             sum.bytes += counter.bytes;
             sum.events += counter.events;
         }
@@ -64,7 +75,11 @@ impl Counters {
             ("packet", "unparsed", counters::WIRE_UNPARSED),
         ]
         .into_iter()
-        .map(|(kind, cause, index)| LostDetail { kind, cause, count: self.get(index).events })
+        .map(|(kind, cause, index)| LostDetail {
+            kind,
+            cause,
+            count: self.get(index).events,
+        })
         .collect()
     }
 }

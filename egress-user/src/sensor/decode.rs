@@ -13,7 +13,6 @@ use crate::model::{
     ProcessKey, Stdio, Text,
 };
 
-
 /// Why a record makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -142,7 +141,10 @@ fn exec_event(exec: &records::Exec, mut tail: Tail<'_>) -> Result<Exec, DecodeEr
         origin: Origin::Kernel,
         filename: until_nul(tail.take(exec.filename_len)?),
         interpreter: until_nul(tail.take(exec.interp_len)?),
-        executable: file_ref(&exec.exe, path(tail.take(exec.exe_path_len)?, records::FLAG_EXE_CUT)),
+        executable: file_ref(
+            &exec.exe,
+            path(tail.take(exec.exe_path_len)?, records::FLAG_EXE_CUT),
+        ),
         cwd: path(tail.take(exec.cwd_len)?, records::FLAG_CWD_CUT),
         args: split_args(tail.take(exec.args_len)?),
         name: until_nul(&exec.comm),

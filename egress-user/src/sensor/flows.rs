@@ -8,7 +8,10 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::maps::{HashMap as BpfHashMap, Map, MapData, stack::Stack};
 use egress_common::names::{MAP_ACTIVITY, MAP_FLOWS, MAP_FREE_SLOTS, MAP_SLOTS};
-use egress_common::slot::{ADDRESS_BOTH, ADDRESS_NONE, DIRECTION_ACCEPTED, DIRECTION_INITIATED, DIRECTION_LISTENING, FlowKey, Slot, SlotRef, YES};
+use egress_common::slot::{
+    ADDRESS_BOTH, ADDRESS_NONE, DIRECTION_ACCEPTED, DIRECTION_INITIATED, DIRECTION_LISTENING,
+    FlowKey, Slot, SlotRef, YES,
+};
 
 use super::SensorError;
 use super::mapped::Slots;
@@ -75,14 +78,29 @@ impl Flows {
             _ => Err(SensorError::Object(name)),
         };
         let (slots, activity) = (array(ebpf, MAP_SLOTS)?, array(ebpf, MAP_ACTIVITY)?);
-        let mapped = Slots::map(slots.fd().as_fd(), activity.fd().as_fd(), count).map_err(|source| SensorError::Map { map: MAP_SLOTS, source })?;
-        let free = ebpf.take_map(MAP_FREE_SLOTS).ok_or(SensorError::Object(MAP_FREE_SLOTS))?;
-        let mut free: Stack<_, u32> = free.try_into().map_err(|_| SensorError::Object(MAP_FREE_SLOTS))?;
-        let keys = ebpf.take_map(MAP_FLOWS).ok_or(SensorError::Object(MAP_FLOWS))?;
-        let keys = keys.try_into().map_err(|_| SensorError::Object(MAP_FLOWS))?;
+        let mapped =
+            Slots::map(slots.fd().as_fd(), activity.fd().as_fd(), count).map_err(|source| {
+                SensorError::Map {
+                    map: MAP_SLOTS,
+                    source,
+                }
+            })?;
+        let free = ebpf
+            .take_map(MAP_FREE_SLOTS)
+            .ok_or(SensorError::Object(MAP_FREE_SLOTS))?;
+        let mut free: Stack<_, u32> = free
+            .try_into()
+            .map_err(|_| SensorError::Object(MAP_FREE_SLOTS))?;
+        let keys = ebpf
+            .take_map(MAP_FLOWS)
+            .ok_or(SensorError::Object(MAP_FLOWS))?;
+        let keys = keys
+            .try_into()
+            .map_err(|_| SensorError::Object(MAP_FLOWS))?;
         // Highest first, so that the lowest numbers are on top of the stack.
         for number in (0..count).rev() {
-            free.push(number, 0).map_err(|error| SensorError::Load(super::load::describe(&error)))?;
+            free.push(number, 0)
+                .map_err(|error| SensorError::Load(super::load::describe(&error)))?;
         }
         Ok(Self {
             slots: mapped,
@@ -135,10 +153,22 @@ impl Flows {
     /// What the slot gained. `None` when that is nothing, and nothing ended.
     fn take_delta(&mut self, number: u32, slot: &Slot, now: BootTime) -> Option<FlowDelta> {
         let taken = self.taken.get_mut(number as usize)?;
-        let (app_bytes, app_calls) = (slot.app_bytes - taken.app_bytes.min(slot.app_bytes), slot.app_calls - taken.app_calls.min(slot.app_calls));
-        let (wire_bytes, wire_packets) = (slot.wire_bytes - taken.wire_bytes.min(slot.wire_bytes), slot.wire_packets - taken.wire_packets.min(slot.wire_packets));
+        let (app_bytes, app_calls) = (
+            slot.app_bytes - taken.app_bytes.min(slot.app_bytes),
+            slot.app_calls - taken.app_calls.min(slot.app_calls),
+        );
+        let (wire_bytes, wire_packets) = (
+            slot.wire_bytes - taken.wire_bytes.min(slot.wire_bytes),
+            slot.wire_packets - taken.wire_packets.min(slot.wire_packets),
+        );
         let rx_bytes = slot.rx_bytes - taken.rx_bytes.min(slot.rx_bytes);
-        *taken = Taken { app_bytes: slot.app_bytes, app_calls: slot.app_calls, wire_bytes: slot.wire_bytes, wire_packets: slot.wire_packets, rx_bytes: slot.rx_bytes };
+        *taken = Taken {
+            app_bytes: slot.app_bytes,
+            app_calls: slot.app_calls,
+            wire_bytes: slot.wire_bytes,
+            wire_packets: slot.wire_packets,
+            rx_bytes: slot.rx_bytes,
+        };
 
         let live = match self.live.entry(number) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
@@ -146,7 +176,15 @@ impl Flows {
                 let id = FlowId(self.next_id);
                 self.next_id += 1;
                 self.by_cookie.entry(slot.cookie).or_default().push(number);
-                entry.insert(Live { id, cookie: slot.cookie, first: slot.first_ns, active: now, owned: false, closed: None, told: false })
+                entry.insert(Live {
+                    id,
+                    cookie: slot.cookie,
+                    first: slot.first_ns,
+                    active: now,
+                    owned: false,
+                    closed: None,
+                    told: false,
+                })
             }
         };
         live.owned = slot.owned == YES;
@@ -182,7 +220,14 @@ impl Flows {
 
     /// The other slots of a socket that closed end with it; those taken after the close belong to its next life.
     fn close_others(&mut self, cookie: u64, closed: u32, closed_ns: BootTime, now: BootTime) {
-        for number in self.by_cookie.get(&cookie).into_iter().flatten().copied().filter(|number| *number != closed) {
+        for number in self
+            .by_cookie
+            .get(&cookie)
+            .into_iter()
+            .flatten()
+            .copied()
+            .filter(|number| *number != closed)
+        {
             if let Some(live) = self.live.get_mut(&number)
                 && live.closed.is_none()
                 && live.first <= closed_ns
@@ -223,12 +268,20 @@ impl Flows {
                 tell(delta);
             }
             if slot.keyed == YES {
-                let key = FlowKey { cookie: slot.cookie, start_ns: slot.key_start_ns, tgid: slot.key_tgid, dport: slot.dport, _pad: [0; 2], daddr: slot.daddr };
+                let key = FlowKey {
+                    cookie: slot.cookie,
+                    start_ns: slot.key_start_ns,
+                    tgid: slot.key_tgid,
+                    dport: slot.dport,
+                    _pad: [0; 2],
+                    daddr: slot.daddr,
+                };
                 let _ = self.keys.remove(&key);
             }
         }
         if let Some(live) = self.live.remove(&number)
-            && let std::collections::hash_map::Entry::Occupied(mut entry) = self.by_cookie.entry(live.cookie)
+            && let std::collections::hash_map::Entry::Occupied(mut entry) =
+                self.by_cookie.entry(live.cookie)
         {
             entry.get_mut().retain(|other| *other != number);
             if entry.get().is_empty() {
@@ -246,16 +299,33 @@ fn nanos(duration: Duration) -> u64 {
 /// The parts of a delta that are not figures.
 fn describe(id: FlowId, slot: &Slot) -> FlowDelta {
     let owned = slot.owned == YES;
-    let comm = slot.comm.split(|byte| *byte == 0).next().unwrap_or_default();
-    let end = |addr: [u8; 16], port: [u8; 2]| SocketAddr::new(IpAddr::V6(Ipv6Addr::from(addr)).to_canonical(), u16::from_be_bytes(port));
+    let comm = slot
+        .comm
+        .split(|byte| *byte == 0)
+        .next()
+        .unwrap_or_default();
+    let end = |addr: [u8; 16], port: [u8; 2]| {
+        SocketAddr::new(
+            IpAddr::V6(Ipv6Addr::from(addr)).to_canonical(),
+            u16::from_be_bytes(port),
+        )
+    };
     let listening = slot.direction == DIRECTION_LISTENING;
-    let remote = (slot.addressed != ADDRESS_NONE && !listening).then(|| end(slot.daddr, slot.dport));
+    let remote =
+        (slot.addressed != ADDRESS_NONE && !listening).then(|| end(slot.daddr, slot.dport));
     let local = (slot.addressed == ADDRESS_BOTH || listening).then(|| end(slot.saddr, slot.sport));
     FlowDelta {
         id,
         cookie: slot.cookie,
-        owner: owned.then_some(ProcessKey { tgid: slot.tgid, start_ns: slot.start_ns }),
-        owner_name: if owned { Text::from(comm) } else { Text::default() },
+        owner: owned.then_some(ProcessKey {
+            tgid: slot.tgid,
+            start_ns: slot.start_ns,
+        }),
+        owner_name: if owned {
+            Text::from(comm)
+        } else {
+            Text::default()
+        },
         owner_uid: owned.then_some(slot.uid),
         cgroup_id: if owned { slot.cgroup_id } else { 0 },
         netns: slot.netns,

@@ -30,22 +30,37 @@ impl Guard {
     /// # Errors
     /// Somebody else runs.
     pub fn acquire(lock: &Path) -> Result<Self, Taken> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(lock);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(lock);
         let file = match file {
             Ok(mut file) => {
                 if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
                     let mut pid = String::new();
                     let _ = (&mut file).take(16).read_to_string(&mut pid);
-                    return Err(Taken { pid: pid.trim().parse().ok() });
+                    return Err(Taken {
+                        pid: pid.trim().parse().ok(),
+                    });
                 }
-                let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+                let written = file
+                    .set_len(0)
+                    .and_then(|()| file.rewind())
+                    .and_then(|()| writeln!(file, "{}", std::process::id()));
                 if let Err(error) = written {
                     log::warn!("{}: {error}", lock.display());
                 }
                 Some(file)
             }
             Err(error) => {
-                log::warn!("{}: {error}: only the kernel is asked whether another daemon runs", lock.display());
+                log::warn!(
+                    "{}: {error}: only the kernel is asked whether another daemon runs",
+                    lock.display()
+                );
                 None
             }
         };
@@ -64,5 +79,7 @@ impl Guard {
 /// Whether the kernel holds a program of ours.
 #[must_use]
 pub fn loaded() -> bool {
-    aya::programs::loaded_programs().flatten().any(|info| info.name() == PROG_WIRE.as_bytes())
+    aya::programs::loaded_programs()
+        .flatten()
+        .any(|info| info.name() == PROG_WIRE.as_bytes())
 }

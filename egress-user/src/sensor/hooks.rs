@@ -51,31 +51,180 @@ pub struct Hook {
 }
 
 const LEADER: [&str; 2] = ["task_group_leader", "task_start_boottime"];
-const SOCKET: &[&str] = &[LEADER[0], LEADER[1], "sock_family", "sock_protocol", "sock_net", "net_ns_inum", "sock_dport", "sock_daddr", "sock_v6_daddr"];
+const SOCKET: &[&str] = &[
+    LEADER[0],
+    LEADER[1],
+    "sock_family",
+    "sock_protocol",
+    "sock_net",
+    "net_ns_inum",
+    "sock_dport",
+    "sock_daddr",
+    "sock_v6_daddr",
+];
 const PROCESS: &[&str] = &[LEADER[0], LEADER[1], "task_tgid", "task_pid"];
 
-const fn hook(name: &'static str, program: &'static str, method: Method, needs: &'static [&'static str], gives: &'static str) -> Hook {
-    Hook { name, program, method, needs, gives, essential: false, optional: false }
+const fn hook(
+    name: &'static str,
+    program: &'static str,
+    method: Method,
+    needs: &'static [&'static str],
+    gives: &'static str,
+) -> Hook {
+    Hook {
+        name,
+        program,
+        method,
+        needs,
+        gives,
+        essential: false,
+        optional: false,
+    }
 }
 
 /// Every hook, in the order in which they are attached: who is told before what they send.
 pub const HOOKS: &[Hook] = &[
-    hook("fork", names::PROG_FORK, Method::BtfTracepoint("sched_process_fork"), PROCESS, "process tree"),
-    hook("exec", names::PROG_EXEC, Method::BtfTracepoint("sched_process_exec"), PROCESS, "executables, arguments, users, sessions, containers"),
-    hook("exit", names::PROG_EXIT, Method::BtfTracepoint("sched_process_exit"), &[LEADER[0], LEADER[1], "task_tgid", "task_signal", "task_exit_code"], "ends of processes"),
-    hook("connect4", names::PROG_CONNECT4, Method::CgroupSockAddr("connect4"), &LEADER, "owner of the first packets and direction, IPv4"),
-    hook("connect6", names::PROG_CONNECT6, Method::CgroupSockAddr("connect6"), &LEADER, "owner of the first packets and direction, IPv6"),
-    hook("sendmsg4", names::PROG_SENDMSG4, Method::CgroupSockAddr("sendmsg4"), &LEADER, "destinations of unconnected UDP sends, IPv4"),
-    hook("sendmsg6", names::PROG_SENDMSG6, Method::CgroupSockAddr("sendmsg6"), &LEADER, "destinations of unconnected UDP sends, IPv6"),
-    hook("sock_release", names::PROG_SOCK_RELEASE, Method::CgroupSockRelease, &[], "ends of UDP and raw sockets at once, not by age"),
-    hook("socket_state", names::PROG_SOCK_STATE, Method::BtfTracepoint("inet_sock_set_state"), &[LEADER[0], LEADER[1], "sock_family", "sock_protocol", "sock_net", "net_ns_inum", "sock_num"], "ends of TCP connections, accepted connections, listeners"),
-    Hook { essential: true, ..hook("send", names::PROG_SEND, Method::BtfTracepoint("sock_send_length"), SOCKET, "application bytes by process") },
-    hook("recv", names::PROG_RECV, Method::BtfTracepoint("sock_recv_length"), SOCKET, "received bytes, so the up/down ratio"),
-    Hook { essential: true, ..hook("wire", names::PROG_WIRE, Method::CgroupSkbEgress, &[], "wire bytes and packets by socket") },
-    Hook { optional: true, ..hook("open", names::PROG_OPEN, Method::SyscallTracepoint("sys_exit_open"), &LEADER, "files opened by open(2)") },
-    hook("openat", names::PROG_OPENAT, Method::SyscallTracepoint("sys_exit_openat"), &LEADER, "files opened by openat(2)"),
-    Hook { optional: true, ..hook("openat2", names::PROG_OPENAT2, Method::SyscallTracepoint("sys_exit_openat2"), &LEADER, "files opened by openat2(2)") },
-    Hook { optional: true, ..hook("creat", names::PROG_CREAT, Method::SyscallTracepoint("sys_exit_creat"), &LEADER, "files opened by creat(2)") },
+    hook(
+        "fork",
+        names::PROG_FORK,
+        Method::BtfTracepoint("sched_process_fork"),
+        PROCESS,
+        "process tree",
+    ),
+    hook(
+        "exec",
+        names::PROG_EXEC,
+        Method::BtfTracepoint("sched_process_exec"),
+        PROCESS,
+        "executables, arguments, users, sessions, containers",
+    ),
+    hook(
+        "exit",
+        names::PROG_EXIT,
+        Method::BtfTracepoint("sched_process_exit"),
+        &[
+            LEADER[0],
+            LEADER[1],
+            "task_tgid",
+            "task_signal",
+            "task_exit_code",
+        ],
+        "ends of processes",
+    ),
+    hook(
+        "connect4",
+        names::PROG_CONNECT4,
+        Method::CgroupSockAddr("connect4"),
+        &LEADER,
+        "owner of the first packets and direction, IPv4",
+    ),
+    hook(
+        "connect6",
+        names::PROG_CONNECT6,
+        Method::CgroupSockAddr("connect6"),
+        &LEADER,
+        "owner of the first packets and direction, IPv6",
+    ),
+    hook(
+        "sendmsg4",
+        names::PROG_SENDMSG4,
+        Method::CgroupSockAddr("sendmsg4"),
+        &LEADER,
+        "destinations of unconnected UDP sends, IPv4",
+    ),
+    hook(
+        "sendmsg6",
+        names::PROG_SENDMSG6,
+        Method::CgroupSockAddr("sendmsg6"),
+        &LEADER,
+        "destinations of unconnected UDP sends, IPv6",
+    ),
+    hook(
+        "sock_release",
+        names::PROG_SOCK_RELEASE,
+        Method::CgroupSockRelease,
+        &[],
+        "ends of UDP and raw sockets at once, not by age",
+    ),
+    hook(
+        "socket_state",
+        names::PROG_SOCK_STATE,
+        Method::BtfTracepoint("inet_sock_set_state"),
+        &[
+            LEADER[0],
+            LEADER[1],
+            "sock_family",
+            "sock_protocol",
+            "sock_net",
+            "net_ns_inum",
+            "sock_num",
+        ],
+        "ends of TCP connections, accepted connections, listeners",
+    ),
+    Hook {
+        essential: true,
+        ..hook(
+            "send",
+            names::PROG_SEND,
+            Method::BtfTracepoint("sock_send_length"),
+            SOCKET,
+            "application bytes by process",
+        )
+    },
+    hook(
+        "recv",
+        names::PROG_RECV,
+        Method::BtfTracepoint("sock_recv_length"),
+        SOCKET,
+        "received bytes, so the up/down ratio",
+    ),
+    Hook {
+        essential: true,
+        ..hook(
+            "wire",
+            names::PROG_WIRE,
+            Method::CgroupSkbEgress,
+            &[],
+            "wire bytes and packets by socket",
+        )
+    },
+    Hook {
+        optional: true,
+        ..hook(
+            "open",
+            names::PROG_OPEN,
+            Method::SyscallTracepoint("sys_exit_open"),
+            &LEADER,
+            "files opened by open(2)",
+        )
+    },
+    hook(
+        "openat",
+        names::PROG_OPENAT,
+        Method::SyscallTracepoint("sys_exit_openat"),
+        &LEADER,
+        "files opened by openat(2)",
+    ),
+    Hook {
+        optional: true,
+        ..hook(
+            "openat2",
+            names::PROG_OPENAT2,
+            Method::SyscallTracepoint("sys_exit_openat2"),
+            &LEADER,
+            "files opened by openat2(2)",
+        )
+    },
+    Hook {
+        optional: true,
+        ..hook(
+            "creat",
+            names::PROG_CREAT,
+            Method::SyscallTracepoint("sys_exit_creat"),
+            &LEADER,
+            "files opened by creat(2)",
+        )
+    },
 ];
 
 #[cfg(test)]
@@ -87,10 +236,24 @@ mod tests {
     fn every_needed_field_is_in_the_table_and_names_are_unique() {
         for hook in HOOKS {
             for field in hook.needs {
-                assert!(Offsets::FIELDS.iter().any(|known| known.name == *field), "{}: {field}", hook.name);
+                assert!(
+                    Offsets::FIELDS.iter().any(|known| known.name == *field),
+                    "{}: {field}",
+                    hook.name
+                );
             }
-            assert_eq!(HOOKS.iter().filter(|other| other.name == hook.name || other.program == hook.program).count(), 1);
-            assert!(hook.program.len() < 16, "{}: the kernel cuts program names at 15 bytes", hook.program);
+            assert_eq!(
+                HOOKS
+                    .iter()
+                    .filter(|other| other.name == hook.name || other.program == hook.program)
+                    .count(),
+                1
+            );
+            assert!(
+                hook.program.len() < 16,
+                "{}: the kernel cuts program names at 15 bytes",
+                hook.program
+            );
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Loads the object and attaches its programs, one by one: a program that this kernel refuses costs its own feature.
 
 use aya::programs::links::CgroupAttachMode;
-use aya::programs::{BtfTracePoint, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError, TracePoint};
+use aya::programs::{
+    BtfTracePoint, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError,
+    TracePoint,
+};
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use egress_common::names;
 use egress_common::offsets::Offsets;
@@ -25,8 +28,13 @@ const LOG_DEBUG: u8 = 4;
 /// The object does not fit this kernel, or there is no memory for its maps.
 pub fn load(config: &config::Sensor, offsets: &Offsets) -> Result<Ebpf, SensorError> {
     let daemon = std::process::id();
-    let level = if config.kernel_log { LOG_DEBUG } else { LOG_OFF };
-    let activity_cells = config.slots / u32::try_from(egress_common::slot::ACTIVITY_CELL).unwrap_or(1);
+    let level = if config.kernel_log {
+        LOG_DEBUG
+    } else {
+        LOG_OFF
+    };
+    let activity_cells =
+        config.slots / u32::try_from(egress_common::slot::ACTIVITY_CELL).unwrap_or(1);
     EbpfLoader::new()
         .override_global(names::GLOBAL_OFFSETS, offsets, true)
         .override_global(names::GLOBAL_DAEMON_TGID, &daemon, true)
@@ -44,47 +52,88 @@ pub fn load(config: &config::Sensor, offsets: &Offsets) -> Result<Ebpf, SensorEr
 ///
 /// # Errors
 /// An essential hook could not be attached.
-pub fn attach(ebpf: &mut Ebpf, config: &config::Sensor, offsets: &Offsets, cgroup: &CgroupRoot) -> Result<Vec<HookStatus>, SensorError> {
+pub fn attach(
+    ebpf: &mut Ebpf,
+    config: &config::Sensor,
+    offsets: &Offsets,
+    cgroup: &CgroupRoot,
+) -> Result<Vec<HookStatus>, SensorError> {
     let btf = Btf::from_sys_fs().map_err(|error| SensorError::Load(describe(&error)))?;
     // Held until the last tracepoint is attached.
     let tracefs = tracefs::Mounted::ensure();
     let mut states = Vec::with_capacity(HOOKS.len());
     for hook in HOOKS {
-        let status = |state, reason| HookStatus { hook: hook.name, method: hook.method.to_string(), state, reason, gives: hook.gives };
+        let status = |state, reason| HookStatus {
+            hook: hook.name,
+            method: hook.method.to_string(),
+            state,
+            reason,
+            gives: hook.gives,
+        };
         if config.disable.iter().any(|name| name == hook.name) {
-            states.push(status(HookState::Disabled, Some("disabled in the configuration".into())));
+            states.push(status(
+                HookState::Disabled,
+                Some("disabled in the configuration".into()),
+            ));
             continue;
         }
-        let missing: Vec<_> = hook.needs.iter().copied().filter(|field| offsets.missing().any(|name| name == *field)).collect();
+        let missing: Vec<_> = hook
+            .needs
+            .iter()
+            .copied()
+            .filter(|field| offsets.missing().any(|name| name == *field))
+            .collect();
         let result = if missing.is_empty() {
             attach_one(ebpf, hook, &btf, cgroup, &tracefs)
         } else {
-            Err((HookState::Unsupported, format!("this kernel's BTF lacks {}", missing.join(", "))))
+            Err((
+                HookState::Unsupported,
+                format!("this kernel's BTF lacks {}", missing.join(", ")),
+            ))
         };
         match result {
             Ok(()) => states.push(status(HookState::Ok, None)),
             Err((state, reason)) if hook.essential => {
-                return Err(SensorError::Attach { hook: hook.name, method: hook.method.to_string(), unsupported: state == HookState::Unsupported, reason });
+                return Err(SensorError::Attach {
+                    hook: hook.name,
+                    method: hook.method.to_string(),
+                    unsupported: state == HookState::Unsupported,
+                    reason,
+                });
             }
-            Err((HookState::Unsupported, reason)) if hook.optional => states.push(status(HookState::Ok, Some(format!("not on this kernel, so nothing to see: {reason}")))),
+            Err((HookState::Unsupported, reason)) if hook.optional => states.push(status(
+                HookState::Ok,
+                Some(format!("not on this kernel, so nothing to see: {reason}")),
+            )),
             Err((state, reason)) => states.push(status(state, Some(reason))),
         }
     }
     Ok(states)
 }
 
-fn attach_one(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf, cgroup: &CgroupRoot, tracefs: &tracefs::Mounted) -> Result<(), (HookState, String)> {
+fn attach_one(
+    ebpf: &mut Ebpf,
+    hook: &Hook,
+    btf: &Btf,
+    cgroup: &CgroupRoot,
+    tracefs: &tracefs::Mounted,
+) -> Result<(), (HookState, String)> {
     let broken = |error: &dyn std::error::Error| (HookState::Broken, describe(error));
     let Some(program) = ebpf.program_mut(hook.program) else {
-        return Err((HookState::Broken, format!("the object has no program {}", hook.program)));
+        return Err((
+            HookState::Broken,
+            format!("the object has no program {}", hook.program),
+        ));
     };
     // Links of cgroup programs are multi by nature: the kernel refuses BPF_F_ALLOW_MULTI for them (Linux `kernel/bpf/cgroup.c`).
     let mode = CgroupAttachMode::Single;
     let done = match hook.method {
-        Method::BtfTracepoint(name) => <&mut BtfTracePoint>::try_from(program).and_then(|program| {
-            program.load(name, btf)?;
-            program.attach().map(drop)
-        }),
+        Method::BtfTracepoint(name) => {
+            <&mut BtfTracePoint>::try_from(program).and_then(|program| {
+                program.load(name, btf)?;
+                program.attach().map(drop)
+            })
+        }
         Method::SyscallTracepoint(name) => {
             if let Some(reason) = tracefs.missing("syscalls", name) {
                 return Err((HookState::Unsupported, reason));
@@ -96,7 +145,9 @@ fn attach_one(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf, cgroup: &CgroupRoot, trac
         }
         Method::CgroupSkbEgress => <&mut CgroupSkb>::try_from(program).and_then(|program| {
             program.load()?;
-            program.attach(cgroup, CgroupSkbAttachType::Egress, mode).map(drop)
+            program
+                .attach(cgroup, CgroupSkbAttachType::Egress, mode)
+                .map(drop)
         }),
         Method::CgroupSockAddr(_) => <&mut CgroupSockAddr>::try_from(program).and_then(|program| {
             program.load()?;
@@ -108,13 +159,30 @@ fn attach_one(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf, cgroup: &CgroupRoot, trac
         }),
     };
     done.map_err(|error| match &error {
-        ProgramError::Btf(inner) => (HookState::Unsupported, format!("this kernel does not have it: {inner}")),
-        ProgramError::LoadError { io_error, verifier_log } => {
+        ProgramError::Btf(inner) => (
+            HookState::Unsupported,
+            format!("this kernel does not have it: {inner}"),
+        ),
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => {
             let log = verifier_log.to_string();
-            let last: Vec<_> = log.lines().rev().filter(|line| !line.trim().is_empty()).take(3).collect();
+            let last: Vec<_> = log
+                .lines()
+                .rev()
+                .filter(|line| !line.trim().is_empty())
+                .take(3)
+                .collect();
             let end: Vec<_> = last.into_iter().rev().collect();
             log::debug!("{}: verifier: {log}", hook.program);
-            (HookState::Broken, format!("the kernel refused the program: {io_error}; the verifier's last words: {}", end.join(" | ")))
+            (
+                HookState::Broken,
+                format!(
+                    "the kernel refused the program: {io_error}; the verifier's last words: {}",
+                    end.join(" | ")
+                ),
+            )
         }
         _ => broken(&error),
     })

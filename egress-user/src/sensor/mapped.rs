@@ -4,7 +4,10 @@
 //! `BPF_F_MMAPABLE` array (whose elements the kernel lays out at `round_up(value_size, 8)`, Linux `kernel/bpf/arraymap.c`),
 //! every access is bounds-checked, and all are volatile or atomic, because the kernel side writes at the same time. Any
 //! bit pattern is a valid value of what is read.
-#![expect(unsafe_code, reason = "shared memory with the kernel; the invariant stands above")]
+#![expect(
+    unsafe_code,
+    reason = "shared memory with the kernel; the invariant stands above"
+)]
 
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
@@ -25,7 +28,16 @@ unsafe impl Send for Mapped {}
 impl Mapped {
     fn new(map: impl AsFd, length: usize) -> std::io::Result<Self> {
         // SAFETY: a new mapping at an address that the kernel chooses touches nothing that exists.
-        let base = unsafe { mmap(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, map, 0)? };
+        let base = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                length,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                map,
+                0,
+            )?
+        };
         let base = NonNull::new(base.cast()).ok_or(std::io::ErrorKind::OutOfMemory)?;
         Ok(Self { base, length })
     }
@@ -34,7 +46,9 @@ impl Mapped {
     fn at<T>(&self, offset: usize) -> Option<*mut T> {
         let end = offset.checked_add(size_of::<T>())?;
         // SAFETY: within the mapping, by the check of `end`.
-        let pointer = (end <= self.length).then(|| unsafe { self.base.as_ptr().add(offset) })?.cast::<T>();
+        let pointer = (end <= self.length)
+            .then(|| unsafe { self.base.as_ptr().add(offset) })?
+            .cast::<T>();
         pointer.is_aligned().then_some(pointer)
     }
 }
@@ -59,7 +73,11 @@ impl Slots {
     /// # Errors
     /// What `mmap(2)` says.
     pub fn map(slots: impl AsFd, activity: impl AsFd, count: u32) -> std::io::Result<Self> {
-        Ok(Self { slots: Mapped::new(slots, count as usize * size_of::<Slot>())?, activity: Mapped::new(activity, count as usize)?, count })
+        Ok(Self {
+            slots: Mapped::new(slots, count as usize * size_of::<Slot>())?,
+            activity: Mapped::new(activity, count as usize)?,
+            count,
+        })
     }
 
     /// How many there are.
@@ -72,13 +90,17 @@ impl Slots {
     /// that a change that comes meanwhile is told the next time.
     pub fn drain_changed(&self, mut changed: impl FnMut(u32)) {
         for cell in 0..self.count as usize / 8 {
-            let Some(word) = self.activity.at::<u64>(cell * 8) else { return };
+            let Some(word) = self.activity.at::<u64>(cell * 8) else {
+                return;
+            };
             // SAFETY: a live, aligned element of the mapping; see the invariant.
             if unsafe { (*word.cast::<AtomicU64>()).load(Ordering::Relaxed) } == 0 {
                 continue;
             }
             for byte in cell * 8..cell * 8 + 8 {
-                let Some(mark) = self.activity.at::<u8>(byte) else { return };
+                let Some(mark) = self.activity.at::<u8>(byte) else {
+                    return;
+                };
                 // SAFETY: as above.
                 if unsafe { (*mark.cast::<AtomicU8>()).swap(0, Ordering::SeqCst) } != 0 {
                     fence(Ordering::SeqCst);
@@ -101,7 +123,9 @@ impl Slots {
     pub fn retire(&self, number: u32) {
         if let Some(slot) = self.slots.at::<Slot>(number as usize * size_of::<Slot>()) {
             // SAFETY: a live, aligned field of the mapping; only user space writes it.
-            unsafe { (*(&raw mut (*slot).generation).cast::<AtomicU32>()).fetch_add(1, Ordering::SeqCst) };
+            unsafe {
+                (*(&raw mut (*slot).generation).cast::<AtomicU32>()).fetch_add(1, Ordering::SeqCst)
+            };
         }
     }
 }

@@ -82,12 +82,23 @@ impl Sensor {
         let rings = Rings::take(&mut ebpf)?;
         let counters = Counters::take(&mut ebpf)?;
         let log = if config.kernel_log {
-            EbpfLogger::init(&mut ebpf).map_err(|error| log::warn!("kernel log: {error}")).ok()
+            EbpfLogger::init(&mut ebpf)
+                .map_err(|error| log::warn!("kernel log: {error}"))
+                .ok()
         } else {
             None
         };
         let hooks = load::attach(&mut ebpf, config, &offsets, &cgroup_root)?;
-        Ok(Self { flows, rings, counters, log, hooks, cgroup_root, cgroup_paths: CgroupPaths::new(CGROUPS), ebpf: Some(ebpf) })
+        Ok(Self {
+            flows,
+            rings,
+            counters,
+            log,
+            hooks,
+            cgroup_root,
+            cgroup_paths: CgroupPaths::new(CGROUPS),
+            ebpf: Some(ebpf),
+        })
     }
 
     /// What was there before us: processes, then the sockets they hold. To be called once, after [`Self::start`].
@@ -99,7 +110,11 @@ impl Sensor {
         found.extend(sockets.observations);
         gaps.merge(sockets.gaps);
         for (what, gap) in gaps.iter() {
-            log::info!("of what was there before, {what} could not be read {} times; first: {}", gap.count, gap.first);
+            log::info!(
+                "of what was there before, {what} could not be read {} times; first: {}",
+                gap.count,
+                gap.first
+            );
         }
         found
     }
@@ -131,18 +146,33 @@ impl Sensor {
         self.rings.drain(&mut observations);
         for observation in &mut observations {
             if let Event::Exec(exec) = &mut observation.event {
-                exec.cgroup_path = self.cgroup_paths.path(&self.cgroup_root, exec.cgroup_id, Some(exec.process.tgid), began);
+                exec.cgroup_path = self.cgroup_paths.path(
+                    &self.cgroup_root,
+                    exec.cgroup_id,
+                    Some(exec.process.tgid),
+                    began,
+                );
             }
         }
         // Rings of two kinds, and of several processors: each is nearly in order.
         observations.sort_by_key(|observation| observation.at);
         let at = observations.last().map_or(began, |last| last.at.max(began));
-        observations.extend(flows.into_iter().map(|delta| Observation { at, event: Event::Flow(delta) }));
-        observations.push(Observation { at, event: Event::Tick });
+        observations.extend(flows.into_iter().map(|delta| Observation {
+            at,
+            event: Event::Flow(delta),
+        }));
+        observations.push(Observation {
+            at,
+            event: Event::Tick,
+        });
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        Drain { at, observations, totals }
+        Drain {
+            at,
+            observations,
+            totals,
+        }
     }
 
     /// Detail that was lost since the start, by kind and cause.
@@ -150,8 +180,16 @@ impl Sensor {
     pub fn lost(&self) -> Vec<LostDetail> {
         let mut lost = self.counters.lost();
         lost.extend(self.rings.lost());
-        lost.push(LostDetail { kind: "slot", cause: "stuck", count: self.flows.stuck });
-        lost.push(LostDetail { kind: "cgroup", cause: "unknown", count: self.cgroup_paths.unknown() });
+        lost.push(LostDetail {
+            kind: "slot",
+            cause: "stuck",
+            count: self.flows.stuck,
+        });
+        lost.push(LostDetail {
+            kind: "cgroup",
+            cause: "unknown",
+            count: self.cgroup_paths.unknown(),
+        });
         lost
     }
 }

@@ -30,15 +30,28 @@ impl Rings {
     /// # Errors
     /// The object lacks one.
     pub fn take(ebpf: &mut Ebpf) -> Result<Self, SensorError> {
-        let mut ring = |name| ebpf.take_map(name).and_then(|map| RingBuf::try_from(map).ok()).ok_or(SensorError::Object(name));
-        Ok(Self { processes: ring(MAP_PROCESS_RING)?, files: ring(MAP_FILE_RING)?, paths: PathTable::new(PATHS), malformed: BTreeMap::new() })
+        let mut ring = |name| {
+            ebpf.take_map(name)
+                .and_then(|map| RingBuf::try_from(map).ok())
+                .ok_or(SensorError::Object(name))
+        };
+        Ok(Self {
+            processes: ring(MAP_PROCESS_RING)?,
+            files: ring(MAP_FILE_RING)?,
+            paths: PathTable::new(PATHS),
+            malformed: BTreeMap::new(),
+        })
     }
 
     /// Appends what happened since the last call. Records that make no sense are counted by cause.
     pub fn drain(&mut self, observations: &mut Vec<Observation>) {
-        let mut malformed = |kind, error: DecodeError| *self.malformed.entry((kind, error.cause())).or_default() += 1;
+        let mut malformed = |kind, error: DecodeError| {
+            *self.malformed.entry((kind, error.cause())).or_default() += 1
+        };
         for _ in 0..BATCH {
-            let Some(item) = self.processes.next() else { break };
+            let Some(item) = self.processes.next() else {
+                break;
+            };
             match decode::process_record(&item) {
                 Ok(observation) => observations.push(observation),
                 Err(error) => malformed("process", error),
@@ -49,7 +62,10 @@ impl Rings {
             match decode::file_record(&item) {
                 Ok(mut record) => {
                     self.paths.fill(&mut record.access, record.name_id);
-                    observations.push(Observation { at: record.at, event: Event::File(record.access) });
+                    observations.push(Observation {
+                        at: record.at,
+                        event: Event::File(record.access),
+                    });
                 }
                 Err(error) => malformed("file", error),
             }
@@ -58,10 +74,25 @@ impl Rings {
 
     /// What could not be understood, and paths that were not known.
     pub fn lost(&self) -> impl Iterator<Item = LostDetail> + '_ {
-        let malformed = self.malformed.iter().map(|((kind, cause), count)| LostDetail { kind, cause, count: *count });
+        let malformed = self
+            .malformed
+            .iter()
+            .map(|((kind, cause), count)| LostDetail {
+                kind,
+                cause,
+                count: *count,
+            });
         malformed.chain([
-            LostDetail { kind: "path", cause: "unknown", count: self.paths.unknown() },
-            LostDetail { kind: "path", cause: "table_full", count: self.paths.evicted() },
+            LostDetail {
+                kind: "path",
+                cause: "unknown",
+                count: self.paths.unknown(),
+            },
+            LostDetail {
+                kind: "path",
+                cause: "table_full",
+                count: self.paths.evicted(),
+            },
         ])
     }
 }

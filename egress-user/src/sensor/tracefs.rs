@@ -16,14 +16,37 @@ impl Mounted {
     /// Finds tracefs, or mounts it at its usual place.
     #[must_use]
     pub fn ensure() -> Self {
-        let find = || PLACES.iter().map(Path::new).find(|place| place.join("events").is_dir()).map(Path::to_path_buf);
+        let find = || {
+            PLACES
+                .iter()
+                .map(Path::new)
+                .find(|place| place.join("events").is_dir())
+                .map(Path::to_path_buf)
+        };
         if let Some(root) = find() {
-            return Self { root: Some(root), ours: false, failure: None };
+            return Self {
+                root: Some(root),
+                ours: false,
+                failure: None,
+            };
         }
-        let flags = rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV | rustix::mount::MountFlags::NOEXEC;
+        let flags = rustix::mount::MountFlags::NOSUID
+            | rustix::mount::MountFlags::NODEV
+            | rustix::mount::MountFlags::NOEXEC;
         match rustix::mount::mount("tracefs", PLACES[0], "tracefs", flags, None) {
-            Ok(()) => Self { root: find(), ours: true, failure: None },
-            Err(error) => Self { root: None, ours: false, failure: Some(format!("tracefs is not mounted, and mounting it at {} failed: {error}", PLACES[0])) },
+            Ok(()) => Self {
+                root: find(),
+                ours: true,
+                failure: None,
+            },
+            Err(error) => Self {
+                root: None,
+                ours: false,
+                failure: Some(format!(
+                    "tracefs is not mounted, and mounting it at {} failed: {error}",
+                    PLACES[0]
+                )),
+            },
         }
     }
 
@@ -32,7 +55,10 @@ impl Mounted {
     pub fn missing(&self, category: &str, name: &str) -> Option<String> {
         match &self.root {
             Some(root) if root.join("events").join(category).join(name).is_dir() => None,
-            Some(root) => Some(format!("{}/events/{category} has no {name}", root.display())),
+            Some(root) => Some(format!(
+                "{}/events/{category} has no {name}",
+                root.display()
+            )),
             None => Some(self.failure.clone().unwrap_or_else(|| "no tracefs".into())),
         }
     }
@@ -40,7 +66,10 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        if self.ours && let Err(error) = rustix::mount::unmount(PLACES[0], rustix::mount::UnmountFlags::DETACH) {
+        if self.ours
+            && let Err(error) =
+                rustix::mount::unmount(PLACES[0], rustix::mount::UnmountFlags::DETACH)
+        {
             log::warn!("{}: unmounting it again failed: {error}", PLACES[0]);
         }
     }
