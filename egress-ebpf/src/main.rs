@@ -18,6 +18,24 @@
     clippy::undocumented_unsafe_blocks,
     reason = "the verifier proves each access; see the crate documentation"
 )]
+#![expect(
+    clippy::inline_always,
+    reason = "the verifier follows pointers and bounds within a program, not into a function that stands alone"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "kernel values come as registers, and a conversion that can fail is one more branch for the verifier"
+)]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a key lies on the stack once; by value it is copied there again"
+)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "the program macros hand contexts over by value"
+)]
 
 mod count;
 mod emit;

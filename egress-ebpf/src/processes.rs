@@ -6,6 +6,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::debug;
 use egress_common::counters::{EXEC_TRUNCATED, LOST_EXEC, LOST_EXIT, LOST_FORK};
 use egress_common::records::{
     EXEC_ARGS_MAX, EXEC_PATH_MAX, Exec, Exit, FLAG_CWD_CUT, FLAG_EXE_CUT, FLAG_TRUNCATED,
@@ -100,6 +101,12 @@ pub fn egress_exec(ctx: BtfTracePointContext) -> i32 {
     let task = task as u64;
     identify_process(scratch, task);
     let length = tail(scratch, task, bprm);
+    debug!(
+        &ctx,
+        "exec: tgid {}, {} bytes of names and arguments",
+        unsafe { (*scratch).record.header.tgid },
+        length
+    );
     emit(
         &PROCESS_RING,
         unsafe { &raw const (*scratch).record },

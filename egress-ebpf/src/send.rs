@@ -13,6 +13,8 @@ use egress_common::slot::{
     DIRECTION_UNKNOWN, SocketState,
 };
 
+use aya_log_ebpf::debug;
+
 use crate::count::count;
 use crate::kread::{self, Current, typed};
 use crate::maps::{PENDING, offset};
@@ -92,7 +94,13 @@ pub fn egress_send(ctx: BtfTracePointContext) -> i32 {
     let cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
     match place_of(sk, state, cookie, family, &who) {
         Some(place) => slots::add_app(place, bytes),
-        None => count(APP_NO_SLOT, bytes),
+        None => {
+            debug!(
+                &ctx,
+                "send: no slot for {} bytes of tgid {}", bytes, who.tgid
+            );
+            count(APP_NO_SLOT, bytes);
+        }
     }
     0
 }

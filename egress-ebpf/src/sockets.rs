@@ -7,6 +7,7 @@ use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_socket_cookie};
 use aya_ebpf::macros::{btf_tracepoint, cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext, SockContext};
+use aya_log_ebpf::debug;
 use egress_common::counters::SEND_NO_DESTINATION;
 use egress_common::slot::{
     AF_INET, AF_INET6, DIRECTION_ACCEPTED, DIRECTION_INITIATED, DIRECTION_LISTENING,
@@ -30,6 +31,11 @@ const TCP_LISTEN: i32 = 10;
 /// `connect(2)`, IPv4.
 #[cgroup_sock_addr(connect4)]
 pub fn egress_connect4(ctx: SockAddrContext) -> i32 {
+    debug!(
+        &ctx,
+        "connect4: port {}",
+        u16::from_be(unsafe { (*ctx.sock_addr).user_port } as u16)
+    );
     destination(ctx.sock_addr, AF_INET, false);
     PASS
 }
@@ -37,6 +43,11 @@ pub fn egress_connect4(ctx: SockAddrContext) -> i32 {
 /// `connect(2)`, IPv6.
 #[cgroup_sock_addr(connect6)]
 pub fn egress_connect6(ctx: SockAddrContext) -> i32 {
+    debug!(
+        &ctx,
+        "connect6: port {}",
+        u16::from_be(unsafe { (*ctx.sock_addr).user_port } as u16)
+    );
     destination(ctx.sock_addr, AF_INET6, false);
     PASS
 }

@@ -66,7 +66,7 @@ pub(super) enum Command {
     Schema,
     /// Print a completion script for a shell.
     ///
-    /// For bash: egress completions bash > /etc/bash_completion.d/egress
+    /// For bash: `egress completions bash > /etc/bash_completion.d/egress`
     Completions {
         /// Which shell.
         shell: Shell,

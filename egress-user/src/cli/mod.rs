@@ -2,7 +2,7 @@
 //!
 //! In: `argv`. Out: the command's output on standard output, everything else on standard error, and an [`exit::Exit`].
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -70,12 +70,14 @@ fn command(command: Command) -> Exit {
         Command::Unload(args) => match runtime::unload(&args.state_dir) {
             Err(error) => failed((&error).into(), &error),
             Ok(removed) if removed.is_empty() => print("nothing was loaded\n"),
-            Ok(removed) => print(
-                &removed
-                    .iter()
-                    .map(|path| format!("removed {}\n", path.display()))
-                    .collect::<String>(),
-            ),
+            Ok(removed) => {
+                let mut text = String::new();
+                for path in removed {
+                    // Writing to a String cannot fail.
+                    let _ = writeln!(text, "removed {}", path.display());
+                }
+                print(&text)
+            }
         },
         Command::Config(args::Config::Check { file }) => match Config::load(&file) {
             Ok(_) => print(&format!("{}: ok\n", file.display())),

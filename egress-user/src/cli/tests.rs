@@ -77,15 +77,9 @@ fn arguments_win_over_the_configuration() {
 #[test]
 fn what_could_not_begin_is_told_apart_from_what_failed() {
     for error in [
-        RunError::NoPrivilege {
-            missing: vec!["CAP_BPF".into(), "CAP_PERFMON".into()],
-        },
-        RunError::NoCgroup2,
-        RunError::AlreadyRunning { pid: 7 },
-        RunError::Attach {
-            hook: "wire".into(),
-            why: "EPERM".into(),
-        },
+        RunError::NoPrivilege("missing effective capabilities: CAP_BPF".into()),
+        RunError::AlreadyRunning { pid: Some(7) },
+        RunError::Sensor(crate::sensor::SensorError::Object("SLOTS")),
     ] {
         assert_eq!(Exit::from(&error), Exit::CannotRun, "{error}");
         assert!(

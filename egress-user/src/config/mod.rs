@@ -193,8 +193,8 @@ impl Default for Detection {
             min_episodes: 12,
             min_episodes_scheduled: 3,
             min_score: 50,
-            realert: Duration::from_secs(24 * 3600),
-            learning: Duration::from_secs(24 * 3600),
+            realert: Duration::from_hours(24),
+            learning: Duration::from_hours(24),
             bulk_bytes: 64 << 20,
             ignore_scopes: vec!["loopback".into(), "link".into()],
         }
@@ -286,7 +286,7 @@ impl Default for Limits {
             processes: 20_000,
             files: 50_000,
             pairs: 10_000,
-            exited: Duration::from_secs(300),
+            exited: Duration::from_mins(5),
         }
     }
 }

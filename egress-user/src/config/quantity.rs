@@ -71,7 +71,7 @@ pub(super) fn show_duration(duration: Duration) -> String {
         (1_000, "s"),
     ]
     .iter()
-    .find(|(unit, _)| ms != 0 && ms % unit == 0)
+    .find(|(unit, _)| ms != 0 && ms.is_multiple_of(*unit))
     .map_or_else(
         || format!("{ms}ms"),
         |(unit, name)| format!("{}{name}", ms / unit),

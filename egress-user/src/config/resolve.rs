@@ -107,13 +107,14 @@ impl Check<'_> {
         let text = value.as_ref();
         let net = match text.parse::<IpNet>() {
             Ok(net) => net,
-            Err(_) => match text.parse::<IpAddr>() {
-                Ok(address) => address.into(),
-                Err(_) => {
+            Err(_) => {
+                if let Ok(address) = text.parse::<IpAddr>() {
+                    address.into()
+                } else {
                     let problem = format!("{text:?} is not a network");
                     return Err(self.0.error(&value.span(), problem, FORM));
                 }
-            },
+            }
         };
         if net.trunc() == net {
             return Ok(net);
@@ -211,7 +212,7 @@ impl Check<'_> {
 
     fn events(&self, raw: raw::Events) -> Result<Events> {
         let default = Events::default();
-        let interval = Duration::from_millis(100)..=Duration::from_secs(3600);
+        let interval = Duration::from_millis(100)..=Duration::from_hours(1);
         Ok(Events {
             path: match raw.path {
                 Some(path) if path.as_ref().contains('\0') => {
@@ -391,4 +392,4 @@ impl Check<'_> {
     }
 }
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const DAY: Duration = Duration::from_hours(24);

@@ -221,7 +221,7 @@ proptest! {
             any::<i64>().prop_map(|n| n.to_string()),
             any::<f64>().prop_map(|n| format!("{n:?}")),
             ".{0,40}".prop_map(|s| format!("{s:?}")),
-            r#"/[*?{}\[\]!,a-z/\\-]{0,40}"#.prop_map(|s| format!("[{s:?}]")),
+            r"/[*?{}\[\]!,a-z/\\-]{0,40}".prop_map(|s| format!("[{s:?}]")),
             r"[0-9a-f:./]{0,30}".prop_map(|s| format!("[{s:?}]")),
         ],
     ) {

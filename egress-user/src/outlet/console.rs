@@ -149,7 +149,7 @@ impl Console {
                 (usize::from(size.ws_col), usize::from(size.ws_row))
             });
         let mut rows: Vec<&Row> = self.flows.values().map(|entry| &entry.row).collect();
-        rows.sort_unstable_by(|a, b| (b.rate, b.total).cmp(&(a.rate, a.total)));
+        rows.sort_unstable_by_key(|row| std::cmp::Reverse((row.rate, row.total)));
         let mut frame = String::new();
         if self.drawn > 0 {
             let _ = write!(frame, "\x1b[{}A\r\x1b[J", self.drawn);

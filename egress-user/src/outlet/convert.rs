@@ -134,7 +134,7 @@ impl<'a> Document<'a> {
         match &flow.destination {
             Some(destination) => document.set_destination(destination),
             None => {
-                document.destination = delta.remote.map(|remote| endpoint(remote, delta.transport))
+                document.destination = delta.remote.map(|remote| endpoint(remote, delta.transport));
             }
         }
         let addressed = document.destination.as_ref().or(document.source.as_ref());

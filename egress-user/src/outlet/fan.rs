@@ -65,7 +65,8 @@ impl Outlets {
         let name = outlet.name();
         let counts = Arc::new(Counts::default());
         let (queue, records) = mpsc::sync_channel(QUEUE_CAPACITY);
-        let (ended, done) = mpsc::channel();
+        // One message at most.
+        let (ended, done) = mpsc::sync_channel(1);
         let thread = thread::Builder::new()
             .name(format!("egress-{name}"))
             .spawn({
@@ -228,7 +229,7 @@ impl<O: Outlet> Worker<O> {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::mpsc::{self, Receiver, Sender};
+    use std::sync::mpsc::{self, Receiver, SyncSender};
     use std::sync::{Arc, Mutex};
     use std::time::{Duration, Instant};
 
@@ -239,7 +240,7 @@ mod tests {
     /// Keeps what it takes; waits for leave before each record when it has a gate; fails while told to.
     struct Probe {
         taken: Arc<Mutex<Vec<&'static str>>>,
-        flushed: Sender<usize>,
+        flushed: SyncSender<usize>,
         gate: Option<Receiver<()>>,
         broken: bool,
     }
@@ -276,8 +277,8 @@ mod tests {
     #[test]
     fn a_full_queue_costs_flows_before_alerts_counts_both_and_never_blocks() {
         let taken = Arc::<Mutex<Vec<_>>>::default();
-        let (open, gate) = mpsc::channel();
-        let (flushed, _flushes) = mpsc::channel();
+        let (open, gate) = mpsc::sync_channel(64);
+        let (flushed, _flushes) = mpsc::sync_channel(64);
         let mut outlets = Outlets::default();
         outlets
             .add(Probe {
@@ -321,12 +322,12 @@ mod tests {
 
     #[test]
     fn an_alert_is_flushed_at_once_and_the_rest_within_a_second() {
-        let (flushed, flushes) = mpsc::channel();
+        let (teller, flushes) = mpsc::sync_channel(64);
         let mut outlets = Outlets::default();
         outlets
             .add(Probe {
                 taken: Arc::default(),
-                flushed,
+                flushed: teller,
                 gate: None,
                 broken: false,
             })
@@ -344,12 +345,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_is_counted() {
-        let (flushed, flushes) = mpsc::channel();
+        let (teller, flushes) = mpsc::sync_channel(64);
         let mut outlets = Outlets::default();
         outlets
             .add(Probe {
                 taken: Arc::default(),
-                flushed,
+                flushed: teller,
                 gate: None,
                 broken: true,
             })

@@ -177,7 +177,7 @@ impl Outlet for Jsonl {
 
 impl Drop for Jsonl {
     fn drop(&mut self) {
-        let lines = self.held.iter().filter(|b| **b == b'\n').count();
+        let lines = self.held.split(|byte| *byte == b'\n').count() - 1;
         if lines > 0 {
             log::error!("jsonl: {lines} records could not be written and are lost");
         }

@@ -74,7 +74,7 @@ fn forwards() -> Option<bool> {
     }
 }
 
-/// Whether a process has an io_uring open.
+/// Whether a process has an `io_uring` open.
 fn io_uring() -> Option<bool> {
     let processes = fs::read_dir("/proc").ok()?;
     let mut seen = false;

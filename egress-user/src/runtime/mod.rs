@@ -1,7 +1,7 @@
 //! Wires the rooms and runs them.
 //!
 //! In: resolved options. Out: a daemon that ends on a signal, a doctor's report, or a clean kernel. The only room that
-//! knows every stage: [`pipeline`] is the flow of one round, [`daemon`] the loop around it, [`doctor`] the probe.
+//! knows every stage: `pipeline` is the flow of one round, `daemon` the loop around it, `doctor` the probe.
 
 mod blind;
 mod daemon;

@@ -84,7 +84,7 @@ impl Pipeline {
             self.lineage.observe(observation);
             match &observation.event {
                 Event::Exec(exec) if self.config.events.exec && exec.origin == Origin::Kernel => {
-                    self.tell_exec(observation.at, exec.process)
+                    self.tell_exec(observation.at, exec.process);
                 }
                 Event::File(access) => self.tell_file(observation.at, access),
                 _ => {}

@@ -20,9 +20,9 @@ use crate::model::{BootTime, Direction, FlowDelta, FlowId, ProcessKey, Text, Tra
 /// A closed slot stays this long: resets are sent after the close, and counted to it.
 const LINGER: Duration = Duration::from_secs(1);
 /// A silent slot of a process is taken back after this; its socket gets another when it speaks again.
-const IDLE: Duration = Duration::from_secs(600);
+const IDLE: Duration = Duration::from_mins(10);
 /// A silent slot that no process claimed (the kernel's own sockets) is taken back after this.
-const IDLE_UNOWNED: Duration = Duration::from_secs(60);
+const IDLE_UNOWNED: Duration = Duration::from_mins(1);
 /// How often silent slots are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
 

@@ -61,7 +61,7 @@ pub fn attach(
     let btf = Btf::from_sys_fs().map_err(|error| SensorError::Load(describe(&error)))?;
     // Held until the last tracepoint is attached.
     let tracefs = tracefs::Mounted::ensure();
-    let mut states = Vec::with_capacity(HOOKS.len());
+    let mut attached = Vec::with_capacity(HOOKS.len());
     for hook in HOOKS {
         let status = |state, reason| HookStatus {
             hook: hook.name,
@@ -71,7 +71,7 @@ pub fn attach(
             gives: hook.gives,
         };
         if config.disable.iter().any(|name| name == hook.name) {
-            states.push(status(
+            attached.push(status(
                 HookState::Disabled,
                 Some("disabled in the configuration".into()),
             ));
@@ -92,7 +92,7 @@ pub fn attach(
             ))
         };
         match result {
-            Ok(()) => states.push(status(HookState::Ok, None)),
+            Ok(()) => attached.push(status(HookState::Ok, None)),
             Err((state, reason)) if hook.essential => {
                 return Err(SensorError::Attach {
                     hook: hook.name,
@@ -101,14 +101,14 @@ pub fn attach(
                     reason,
                 });
             }
-            Err((HookState::Unsupported, reason)) if hook.optional => states.push(status(
+            Err((HookState::Unsupported, reason)) if hook.optional => attached.push(status(
                 HookState::Ok,
                 Some(format!("not on this kernel, so nothing to see: {reason}")),
             )),
-            Err((state, reason)) => states.push(status(state, Some(reason))),
+            Err((state, reason)) => attached.push(status(state, Some(reason))),
         }
     }
-    Ok(states)
+    Ok(attached)
 }
 
 fn attach_one(

@@ -62,7 +62,7 @@ impl Drop for Mapped {
 
 /// The slots.
 pub struct Slots {
-    slots: Mapped,
+    figures: Mapped,
     activity: Mapped,
     count: u32,
 }
@@ -74,16 +74,10 @@ impl Slots {
     /// What `mmap(2)` says.
     pub fn map(slots: impl AsFd, activity: impl AsFd, count: u32) -> std::io::Result<Self> {
         Ok(Self {
-            slots: Mapped::new(slots, count as usize * size_of::<Slot>())?,
+            figures: Mapped::new(slots, count as usize * size_of::<Slot>())?,
             activity: Mapped::new(activity, count as usize)?,
             count,
         })
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn count(&self) -> u32 {
-        self.count
     }
 
     /// Calls `changed` with the number of each slot that changed since the last call. The mark is cleared before, so
@@ -113,7 +107,9 @@ impl Slots {
     /// A copy of a slot. Single fields are not torn; fields that change together may be from before and after.
     #[must_use]
     pub fn read(&self, number: u32) -> Option<Slot> {
-        let slot = self.slots.at::<Slot>(number as usize * size_of::<Slot>())?;
+        let slot = self
+            .figures
+            .at::<Slot>(number as usize * size_of::<Slot>())?;
         // SAFETY: a live, aligned element of the mapping; any bit pattern is a valid `Slot`.
         let copy = unsafe { slot.read_volatile() };
         Some(copy)
@@ -121,7 +117,7 @@ impl Slots {
 
     /// Makes every reference to the slot stale, so that the kernel side no longer uses it.
     pub fn retire(&self, number: u32) {
-        if let Some(slot) = self.slots.at::<Slot>(number as usize * size_of::<Slot>()) {
+        if let Some(slot) = self.figures.at::<Slot>(number as usize * size_of::<Slot>()) {
             // SAFETY: a live, aligned field of the mapping; only user space writes it.
             unsafe {
                 (*(&raw mut (*slot).generation).cast::<AtomicU32>()).fetch_add(1, Ordering::SeqCst)

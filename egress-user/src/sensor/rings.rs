@@ -46,7 +46,7 @@ impl Rings {
     /// Appends what happened since the last call. Records that make no sense are counted by cause.
     pub fn drain(&mut self, observations: &mut Vec<Observation>) {
         let mut malformed = |kind, error: DecodeError| {
-            *self.malformed.entry((kind, error.cause())).or_default() += 1
+            *self.malformed.entry((kind, error.cause())).or_default() += 1;
         };
         for _ in 0..BATCH {
             let Some(item) = self.processes.next() else {

@@ -73,7 +73,7 @@ impl Drop for Server {
 
 #[test]
 fn answers() {
-    let server = Server::start(Duration::from_secs(60));
+    let server = Server::start(Duration::from_mins(1));
     let metrics = server.get("/metrics");
     assert!(metrics.starts_with("HTTP/1.1 200 OK"), "{metrics}");
     for part in [
@@ -132,7 +132,7 @@ fn ready_and_healthy_are_what_the_pipeline_says() {
 
 #[test]
 fn a_taken_port_is_named_with_the_way_out() {
-    let server = Server::start(Duration::from_secs(60));
+    let server = Server::start(Duration::from_mins(1));
     let error = bind(server.address).unwrap_err();
     assert!(error.in_use());
     let message = error.to_string();
@@ -144,7 +144,7 @@ fn a_taken_port_is_named_with_the_way_out() {
 
 #[test]
 fn slow_clients_lose_their_places() {
-    let server = Server::start(Duration::from_secs(60));
+    let server = Server::start(Duration::from_mins(1));
     let mut slow: Vec<_> = (0..MAX_CONNECTIONS).map(|_| server.connect()).collect();
     for stream in &mut slow {
         stream.write_all(b"GET /metrics HTTP/1.1\r\nX: ").unwrap();

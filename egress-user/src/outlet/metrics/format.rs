@@ -1,12 +1,12 @@
 //! The two text formats that Prometheus reads.
 //!
-//! In: OpenMetrics, as prometheus-client writes it. Out: that, or the older Prometheus text format, which differs for our
+//! In: `OpenMetrics`, as prometheus-client writes it. Out: that, or the older Prometheus text format, which differs for our
 //! metrics in two points: a counter's family is named with its `_total`, and there is no `# EOF`.
 
 /// A format of `/metrics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// OpenMetrics 1.0.0.
+    /// `OpenMetrics` 1.0.0.
     OpenMetrics,
     /// Prometheus text format 0.0.4.
     Prometheus,
@@ -41,7 +41,7 @@ impl Format {
         }
     }
 
-    /// An OpenMetrics text in this format.
+    /// An `OpenMetrics` text in this format.
     pub(super) fn of(self, open_metrics: String) -> String {
         match self {
             Self::OpenMetrics => open_metrics,
