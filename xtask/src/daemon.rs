@@ -44,27 +44,9 @@ pub fn run(arguments: &[OsString]) -> Result<ExitCode> {
             binary.display()
         );
     };
-    command.arg("run").args(with_defaults(arguments));
+    command.arg("run").args(arguments);
     step::say(&format!("starting {}", shown(&binary, &command)));
     Err(command.exec()).with_context(|| format!("cannot start {}", binary.display()))
-}
-
-/// Whoever tries the daemon wants to see what it sees; who configured it has said where that goes.
-fn with_defaults(arguments: &[OsString]) -> Vec<OsString> {
-    let says_where = |argument: &OsString| {
-        ["--events", "--config"].iter().any(|flag| {
-            let given = argument.to_string_lossy();
-            given
-                .strip_prefix(flag)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-        })
-    };
-    let mut all = arguments.to_vec();
-    // Help and version asked for with other arguments stay what they are.
-    if !arguments.iter().any(says_where) {
-        all.extend(["--events".into(), "-".into()]);
-    }
-    all
 }
 
 fn missing_capabilities(status: &str) -> Vec<&'static str> {
@@ -90,19 +72,6 @@ fn shown(binary: &Path, command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn events_go_to_standard_output_unless_said_otherwise() {
-        let run = |arguments: &[&str]| {
-            let arguments: Vec<OsString> = arguments.iter().map(Into::into).collect();
-            with_defaults(&arguments).len() - arguments.len()
-        };
-        assert_eq!(run(&[]), 2);
-        assert_eq!(run(&["--listen", "127.0.0.1:1"]), 2);
-        assert_eq!(run(&["--events", "x"]), 0);
-        assert_eq!(run(&["--events=x"]), 0);
-        assert_eq!(run(&["--config=x"]), 0);
-    }
 
     #[test]
     fn capabilities_are_read_from_the_effective_set() {

@@ -29,7 +29,7 @@ where rustup has one, else Debian's packages) and bpf-linker. Nothing is done tw
 the reason.
 
 Examples:
-  cargo xtask run                                  watch this host; events on standard output
+  cargo xtask run                                  watch this host, live
   cargo xtask run -- --events /tmp/egress.jsonl    any argument of `egress run`
   cargo xtask test                                 everything that CI checks
   cargo xtask test -- -p egress-user ledger        arguments of `cargo test`"
@@ -44,8 +44,7 @@ enum Task {
     /// Build a release and start the daemon on this host.
     ///
     /// The daemon takes this process's place: signals reach it, its exit code is returned. It needs root, or
-    /// `CAP_BPF`, `CAP_PERFMON` and `CAP_NET_ADMIN`; without them it is started through sudo. Events go to standard
-    /// output unless `--events` or `--config` says otherwise.
+    /// `CAP_BPF`, `CAP_PERFMON` and `CAP_NET_ADMIN`; without them it is started through sudo.
     Run {
         /// Arguments of `egress run`.
         #[arg(last = true)]
