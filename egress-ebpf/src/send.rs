@@ -5,6 +5,7 @@
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::debug;
 use egress_common::counters::{
     APP_LOCAL_FAMILY, APP_NO_SLOT, APP_NO_STORAGE, APP_TOTAL, RX_TOTAL, SEND_NO_DESTINATION,
 };
@@ -12,8 +13,6 @@ use egress_common::slot::{
     ADDRESS_NONE, AF_INET, AF_INET6, AF_PACKET, AF_VSOCK, DIRECTION_ACCEPTED, DIRECTION_INITIATED,
     DIRECTION_UNKNOWN, SocketState,
 };
-
-use aya_log_ebpf::debug;
 
 use crate::count::count;
 use crate::kread::{self, Current, typed};
@@ -92,15 +91,14 @@ pub fn egress_send(ctx: BtfTracePointContext) -> i32 {
     };
     let who = Current::get();
     let cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
-    match place_of(sk, state, cookie, family, &who) {
-        Some(place) => slots::add_app(place, bytes),
-        None => {
-            debug!(
-                &ctx,
-                "send: no slot for {} bytes of tgid {}", bytes, who.tgid
-            );
-            count(APP_NO_SLOT, bytes);
-        }
+    if let Some(place) = place_of(sk, state, cookie, family, &who) {
+        slots::add_app(place, bytes);
+    } else {
+        debug!(
+            &ctx,
+            "send: no slot for {} bytes of tgid {}", bytes, who.tgid
+        );
+        count(APP_NO_SLOT, bytes);
     }
     0
 }
@@ -141,7 +139,7 @@ fn place_of(
     let place = slots::for_process(state, &origin, who)?;
     match remote {
         Some(remote) if unsafe { (*place.slot).addressed } == ADDRESS_NONE => {
-            slots::address(place.slot, &remote)
+            slots::address(place.slot, &remote);
         }
         Some(_) => {}
         None => count(SEND_NO_DESTINATION, 0),

@@ -44,7 +44,7 @@ pub struct Place {
 /// The socket's storage; made when `create` and not there.
 #[inline(always)]
 pub fn storage(sk: *mut c_void, create: bool) -> Option<*mut SocketState> {
-    let map: *const _ = &SOCKETS;
+    let map = &raw const SOCKETS;
     let flags = if create {
         BPF_SK_STORAGE_GET_F_CREATE
     } else {
