@@ -118,12 +118,11 @@ fn mounts_are_the_hosts() -> Result<()> {
     let volumes = pod()?.volumes.unwrap_or_default();
     let mounts = container()?.volume_mounts.unwrap_or_default();
     for (path, writable) in [
-        ("/sys/fs/bpf", true),
+        ("/run/egress", true),
         ("/var/lib/egress", true),
         ("/sys/fs/cgroup", false),
         ("/sys/kernel/btf", false),
         ("/sys/kernel/tracing", false),
-        ("/sys/kernel/security", false),
     ] {
         let mount = mounts
             .iter()

@@ -18,4 +18,4 @@ pub use error::RunError;
 pub use unload::unload;
 
 /// Held locked by the daemon of this host.
-const LOCK: &str = "/run/egress.lock";
+const LOCK: &str = "/run/egress/lock";

@@ -1,8 +1,8 @@
 //! One daemon on a host: two would count every byte twice.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -30,12 +30,17 @@ impl Guard {
     /// # Errors
     /// Somebody else runs.
     pub fn acquire(lock: &Path) -> Result<Self, Taken> {
+        // For root only: whoever can open the file could hold the lock, and so keep the monitor off. A failure shows
+        // when the file is opened.
+        let _ = lock
+            .parent()
+            .map(|directory| DirBuilder::new().mode(0o700).create(directory));
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .mode(0o644)
+            .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
             .open(lock);
         let file = match file {
