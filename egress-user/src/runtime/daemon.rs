@@ -1,5 +1,6 @@
 //! The daemon: checks, attaches, loops, ends.
 
+use std::io::IsTerminal as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ use crate::outlet::metrics::Metrics;
 use crate::outlet::{Host, Jsonl, Outlets};
 use crate::sensor::guard::{Guard, Taken};
 use crate::sensor::{Sensor, cgroups::CgroupRoot, clock, fields, privilege};
+
+/// How often a live view is told of each flow.
+const LIVE: Duration = Duration::from_secs(1);
 
 /// Runs the daemon until SIGTERM or SIGINT, or until `options.duration` is over.
 ///
@@ -53,7 +57,12 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         what: what.into(),
         why: why.to_string(),
     };
-    let mut pipeline = Pipeline::new(&options.config, started, outlets)
+    let mut config = options.config.clone();
+    if options.console && std::io::stdout().is_terminal() {
+        // A person watches.
+        config.events.flow_interval = config.events.flow_interval.min(LIVE);
+    }
+    let mut pipeline = Pipeline::new(&config, started, outlets)
         .map_err(|error| failed("globs of [sensitive]", &error))?;
     pipeline.seed(&sensor.seed());
 
