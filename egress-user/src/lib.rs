@@ -4,6 +4,8 @@
 //! [`sensor`] → [`lineage`] → [`attribution`] → [`detect`] → [`outlet`]; [`model`] is their vocabulary,
 //! [`runtime`] wires them, [`cli`] starts it.
 
+#![deny(unsafe_code)]
+
 pub mod attribution;
 pub mod cli;
 pub mod config;
