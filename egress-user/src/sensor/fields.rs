@@ -1,9 +1,12 @@
 //! Where this kernel keeps the fields that the eBPF programs read, from its own type information (BTF).
 
+mod btf;
+
 use std::path::{Path, PathBuf};
 
-use btf_rs::{Btf, BtfType as _, Type};
 use egress_common::offsets::{Field, MISSING, Offsets};
+
+use btf::{Btf, BtfError, Member, Structure};
 
 /// Where the kernel shows its BTF.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -57,11 +60,10 @@ pub fn from_host(path: &Path) -> Result<Offsets, FieldsError> {
             source,
         },
     })?;
-    let btf = Btf::from_bytes(&bytes).map_err(|error| FieldsError::Malformed {
+    let offsets = resolve(&bytes).map_err(|error| FieldsError::Malformed {
         path: path.into(),
         reason: error.to_string(),
     })?;
-    let offsets = resolve(&btf);
     if offsets == Offsets::UNKNOWN {
         let reason = "none of the structures that egress reads is in it".to_owned();
         return Err(FieldsError::Malformed {
@@ -73,18 +75,22 @@ pub fn from_host(path: &Path) -> Result<Offsets, FieldsError> {
 }
 
 /// Looks up every field of [`Offsets::FIELDS`]; [`MISSING`] for those that are not there.
-#[must_use]
-pub fn resolve(btf: &Btf) -> Offsets {
-    Offsets::from_values(|field| field_offset(btf, field).unwrap_or(MISSING))
+fn resolve(bytes: &[u8]) -> Result<Offsets, BtfError> {
+    let mut names: Vec<&str> = Offsets::FIELDS.iter().map(|f| f.structure).collect();
+    names.sort_unstable();
+    names.dedup();
+    let btf = Btf::parse(bytes, &names)?;
+    Ok(Offsets::from_values(|field| {
+        field_offset(&btf, field).unwrap_or(MISSING)
+    }))
 }
 
 /// Byte offset of one field: the first of its paths that exists, in the first structure of its name that has it
-/// (BTF may hold several of one name, and forward declarations).
-fn field_offset(btf: &Btf, field: &Field) -> Option<u32> {
-    let structures = btf.resolve_types_by_name(field.structure).ok()?;
+/// (BTF may hold several of one name).
+fn field_offset(btf: &Btf<'_>, field: &Field) -> Option<u32> {
     field.paths.iter().find_map(|path| {
-        structures.iter().find_map(|structure| {
-            let mut left = MEMBERS_MAX;
+        let mut left = MEMBERS_MAX;
+        btf.structures(field.structure).find_map(|structure| {
             let bits = path_offset(btf, structure, path, &mut left)?;
             (bits % 8 == 0).then_some(bits / 8)
         })
@@ -92,59 +98,40 @@ fn field_offset(btf: &Btf, field: &Field) -> Option<u32> {
 }
 
 /// Bit offset of the member that `path` leads to; `None` too when it is a bitfield, which no load can read.
-fn path_offset(btf: &Btf, structure: &Type, path: &str, left: &mut u32) -> Option<u32> {
+fn path_offset(btf: &Btf<'_>, structure: Structure<'_>, path: &str, left: &mut u32) -> Option<u32> {
     let (name, rest) = path
         .split_once('.')
         .map_or((path, None), |(name, rest)| (name, Some(rest)));
     let (offset, member) = member_offset(btf, structure, name, DEPTH_MAX, left)?;
     match rest {
-        None => Some(offset),
-        Some(rest) => offset.checked_add(path_offset(btf, &member, rest, left)?),
+        None => (!btf.is_bitfield(&member)).then_some(offset),
+        Some(rest) => {
+            let inner = btf.structure_of(&member)?;
+            offset.checked_add(path_offset(btf, inner, rest, left)?)
+        }
     }
 }
 
-/// Bit offset and type of the member called `name`, also within anonymous structures and unions.
+/// Bit offset of the member called `name`, also within anonymous structures and unions, and the member.
 fn member_offset(
-    btf: &Btf,
-    structure: &Type,
+    btf: &Btf<'_>,
+    structure: Structure<'_>,
     name: &str,
     depth: u32,
     left: &mut u32,
-) -> Option<(u32, Type)> {
+) -> Option<(u32, Member)> {
     let depth = depth.checked_sub(1)?;
-    let (Type::Struct(structure) | Type::Union(structure)) = structure else {
-        return None;
-    };
-    for member in &structure.members {
+    for member in structure.members() {
         *left = left.checked_sub(1)?;
-        let member_name = btf.resolve_name(member).ok()?;
-        if member_name == name {
-            let whole = member.bitfield_size().unwrap_or(0) == 0;
-            return whole.then_some((member.bit_offset(), unqualified(btf, member)?));
+        if btf.is_named(&member, name) {
+            return Some((member.bit_offset, member));
         }
-        if member_name.is_empty()
-            && let Some(inner) = unqualified(btf, member)
-            && let Some((offset, found)) = member_offset(btf, &inner, name, depth, left)
+        if btf.is_named(&member, "")
+            && let Some(inner) = btf.structure_of(&member)
+            && let Some((offset, found)) = member_offset(btf, inner, name, depth, left)
         {
-            return Some((member.bit_offset().checked_add(offset)?, found));
+            return Some((member.bit_offset.checked_add(offset)?, found));
         }
-    }
-    None
-}
-
-/// The type of a member, without typedefs, qualifiers and tags.
-fn unqualified(btf: &Btf, member: &btf_rs::Member) -> Option<Type> {
-    let mut found = btf.resolve_chained_type(member).ok()?;
-    for _ in 0..DEPTH_MAX {
-        let next = match &found {
-            Type::Typedef(inner) => inner.get_type_id(),
-            Type::Const(inner) | Type::Volatile(inner) | Type::Restrict(inner) => {
-                inner.get_type_id()
-            }
-            Type::TypeTag(inner) => inner.get_type_id(),
-            _ => return Some(found),
-        };
-        found = btf.resolve_type_by_id(next?).ok()?;
     }
     None
 }
@@ -201,7 +188,9 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_missing() {
-        let btf = Btf::from_bytes(&vmlinux()).expect("parses");
+        let bytes = vmlinux();
+        let names = ["task_struct", "path", "sock", "sock_common"];
+        let btf = Btf::parse(&bytes, &names).expect("parses");
         let offset = |structure, paths| {
             field_offset(
                 &btf,
@@ -248,23 +237,87 @@ mod tests {
     #[test]
     fn damaged_btf_is_survived() {
         let whole = small_btf();
-        assert!(Btf::from_bytes(&whole).is_ok());
-        for length in (0..whole.len()).step_by(7) {
-            let _ = Btf::from_bytes(&whole[..length]).map(|btf| resolve(&btf));
+        assert!(resolve(&whole).is_ok());
+        for length in 0..whole.len() {
+            assert!(resolve(&whole[..length]).is_err(), "{length}");
         }
+        damage(whole, 10_000);
+    }
+
+    #[test]
+    fn damaged_btf_of_this_kernel_is_survived() {
+        let whole = vmlinux();
+        for length in (0..whole.len()).step_by(whole.len() / 300) {
+            assert!(resolve(&whole[..length]).is_err(), "{length}");
+        }
+        damage(whole, 30);
+    }
+
+    /// Resolves `rounds` copies with three bytes changed in each.
+    fn damage(mut bytes: Vec<u8>, rounds: u32) {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        for _ in 0..3_000 {
-            let mut damaged = whole.clone();
-            for _ in 0..3 {
+        for _ in 0..rounds {
+            let changes = [(); 3].map(|()| {
                 // xorshift64 (Marsaglia 2003): the same damage in every run.
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;
-                let at = usize::try_from(state % whole.len() as u64).expect("fits");
-                damaged[at] ^= state.to_le_bytes()[5] | 1;
+                let at = usize::try_from(state % bytes.len() as u64).expect("fits");
+                let mask = state.to_le_bytes()[5] | 1;
+                bytes[at] ^= mask;
+                (at, mask)
+            });
+            let _ = resolve(&bytes);
+            for (at, mask) in changes {
+                bytes[at] ^= mask;
             }
-            let _ = Btf::from_bytes(&damaged).map(|btf| resolve(&btf));
         }
+    }
+
+    /// Every kind has the length that `btf.rst` gives it: the structure behind it is found. One that is not known is named.
+    #[test]
+    fn every_kind_is_stepped_over() {
+        // Words after the three of `struct btf_type`, with two entries where it has entries; INT is kind 1, ENUM64 19.
+        let words = [1, 0, 3, 6, 6, 4, 0, 0, 0, 0, 0, 0, 4, 1, 6, 0, 1, 0, 6];
+        for (kind, words) in (1..).zip(words) {
+            let mut types = vec![0, (kind << 24) | 2, 4];
+            types.resize(3 + words, 0);
+            types.extend([1, (4 << 24) | 1, 8, 6, 0, 0]); // struct path { void mnt; }
+            let offsets = resolve(&btf_bytes(&types, b"\0path\0mnt\0")).expect("well-formed");
+            assert_eq!(offsets.path_mnt, 0, "kind {kind}");
+        }
+        for info in [0, 20 << 24, (4 << 24) | (1 << 16)] {
+            let error = resolve(&btf_bytes(&[0, info, 0], b"\0")).expect_err("unknown");
+            assert!(error.to_string().contains("unknown kind"), "{error}");
+        }
+    }
+
+    /// `kind_flag` puts the size of a bitfield into the upper byte of the offset; without it, the integer says so.
+    #[test]
+    fn bitfields_of_both_encodings() {
+        let mnt = |flag: u32, offset: u32, int: u32| {
+            let types = [
+                vec![0, 1 << 24, 4, int],
+                vec![1, (flag << 31) | (4 << 24) | 1, 8, 6, 1, offset],
+            ]
+            .concat();
+            let bytes = btf_bytes(&types, b"\0path\0mnt\0");
+            resolve(&bytes).expect("well-formed").path_mnt
+        };
+        assert_eq!(mnt(0, 32, 32), 4);
+        assert_eq!(mnt(1, 32, 32), 4);
+        assert_eq!(mnt(1, (3 << 24) | 32, 32), MISSING);
+        assert_eq!(mnt(0, 32, 3), MISSING);
+        assert_eq!(mnt(0, 32, (8 << 16) | 32), MISSING);
+        assert_eq!(mnt(0, 3, 32), MISSING, "not on a byte");
+    }
+
+    #[test]
+    fn the_other_byte_order_is_named() {
+        let mut bytes = small_btf();
+        bytes.swap(0, 1);
+        let error = resolve(&bytes).expect_err("swapped");
+        assert!(error.to_string().contains("byte order"), "{error}");
     }
 
     /// `struct path { struct path; const struct path; }`, without names: nests without end, two ways each time.
@@ -278,16 +331,17 @@ mod tests {
             vec![0, 10 << 24, 1], // 2: const of 1
         ]
         .concat();
-        let btf = Btf::from_bytes(&btf_bytes(&types, b"\0path\0")).expect("well-formed");
-        assert_eq!(resolve(&btf), Offsets::UNKNOWN);
+        let offsets = resolve(&btf_bytes(&types, b"\0path\0")).expect("well-formed");
+        assert_eq!(offsets, Offsets::UNKNOWN);
     }
 
     fn btf_bytes(types: &[u32], strings: &[u8]) -> Vec<u8> {
         let type_len = u32::try_from(types.len() * 4).expect("small");
         let str_len = u32::try_from(strings.len()).expect("small");
-        let mut bytes = vec![0x9f, 0xeb, 1, 0];
+        let mut bytes = 0xeb9f_u16.to_ne_bytes().to_vec();
+        bytes.extend([1, 0]);
         for word in [24, 0, type_len, type_len, str_len].iter().chain(types) {
-            bytes.extend(word.to_le_bytes());
+            bytes.extend(word.to_ne_bytes());
         }
         bytes.extend(strings);
         bytes
@@ -325,7 +379,7 @@ mod tests {
         ]
         .concat();
         let bytes = btf_bytes(&types, strings);
-        let offsets = resolve(&Btf::from_bytes(&bytes).expect("well-formed"));
+        let offsets = resolve(&bytes).expect("well-formed");
         assert_eq!(
             (offsets.sock_daddr, offsets.path_mnt, offsets.path_dentry),
             (0, 0, 8)
