@@ -278,7 +278,8 @@ mod tests {
     fn a_full_queue_costs_flows_before_alerts_counts_both_and_never_blocks() {
         let taken = Arc::<Mutex<Vec<_>>>::default();
         let (open, gate) = mpsc::sync_channel(64);
-        let (flushed, _flushes) = mpsc::sync_channel(64);
+        // Nobody listens, and nobody may have to.
+        let (flushed, _flushes) = mpsc::sync_channel(4 * QUEUE_CAPACITY);
         let mut outlets = Outlets::default();
         outlets
             .add(Probe {

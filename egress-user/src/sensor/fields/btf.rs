@@ -96,8 +96,8 @@ pub struct Member {
 struct Type<'a> {
     kind: u32,
     flag: bool,
-    /// Size in bytes, or the type that it refers to.
-    size_or_type: u32,
+    /// Size in bytes, or the number of the type that it refers to.
+    size_or_id: u32,
     rest: &'a [u8],
 }
 
@@ -162,7 +162,7 @@ impl<'a> Btf<'a> {
             let found = self.unqualified(member.type_id)?;
             let encoding = (found.kind == INT).then(|| word(found.rest, 0))??;
             let (offset, bits) = ((encoding >> 16) & 0xff, encoding & 0xff);
-            Some(offset != 0 || Some(bits) != found.size_or_type.checked_mul(8))
+            Some(offset != 0 || Some(bits) != found.size_or_id.checked_mul(8))
         };
         member.bits != 0 || narrow().unwrap_or(false)
     }
@@ -190,7 +190,7 @@ impl<'a> Btf<'a> {
         Some(Type {
             kind: kind(info),
             flag: info >> 31 == 1,
-            size_or_type: word(self.types, at + 8)?,
+            size_or_id: word(self.types, at + 8)?,
             rest: self.types.get(rest..rest + rest_len(info)?)?,
         })
     }
@@ -200,7 +200,7 @@ impl<'a> Btf<'a> {
         for _ in 0..=super::DEPTH_MAX {
             let found = self.type_of(id)?;
             match found.kind {
-                TYPEDEF | VOLATILE | CONST | RESTRICT | TYPE_TAG => id = found.size_or_type,
+                TYPEDEF | VOLATILE | CONST | RESTRICT | TYPE_TAG => id = found.size_or_id,
                 _ => return Some(found),
             }
         }
@@ -222,9 +222,10 @@ impl<'a> Structure<'a> {
     pub fn members(self) -> impl Iterator<Item = Member> + 'a {
         self.members.chunks_exact(MEMBER_LEN).filter_map(move |at| {
             let offset = word(at, 8)?;
-            let (bits, bit_offset) = match self.sized {
-                true => (offset >> 24, offset & 0x00ff_ffff),
-                false => (0, offset),
+            let (bits, bit_offset) = if self.sized {
+                (offset >> 24, offset & 0x00ff_ffff)
+            } else {
+                (0, offset)
             };
             Some(Member {
                 name: word(at, 0)?,
