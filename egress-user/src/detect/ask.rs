@@ -6,6 +6,7 @@ use super::labels::Labels;
 use super::origins::{FileRead, Origins};
 use super::pair::{Episode, FILES, same_file};
 use super::signal::source::{Reading, is_archiver};
+use crate::lineage::is_clutter;
 use crate::model::{FileEvidence, FileId, FileRef, Job, Process, ProcessKey, Text};
 
 /// A pipeline's members start within this of each other, ns; what a member read before the sender started counts.
@@ -16,7 +17,7 @@ pub(super) struct Asked {
     pub(super) reading: Reading,
     /// Files with a label, the largest first.
     pub(super) sensitive: Vec<FileEvidence>,
-    /// Files without, the largest first.
+    /// Files without, the largest first; what loaders and runtimes read for themselves last.
     pub(super) others: Vec<FileEvidence>,
 }
 
@@ -84,7 +85,8 @@ pub(super) fn ask(
         });
     }
     for files in [&mut asked.sensitive, &mut asked.others] {
-        files.sort_by(|a, b| order(a).cmp(&order(b)));
+        let clutter = |file: &FileEvidence| is_clutter(file.file.path.as_bytes());
+        files.sort_by(|a, b| (clutter(a), order(a)).cmp(&(clutter(b), order(b))));
         let mut told = BTreeSet::new();
         files.retain(|file| told.insert(identity(&file.file)));
         files.truncate(FILES);

@@ -214,6 +214,9 @@ fn starts(pair: &Pair) -> Vec<BootTime> {
     starts
 }
 
+/// Files without a label in an alert, at most: the context of the evidence, not the evidence.
+const OTHERS: usize = 8;
+
 /// Makes the alert, and notes that it was raised. `others`: files without a label, for context.
 pub(super) fn alert(
     (key, pair): (&PairKey, &mut Pair),
@@ -244,6 +247,7 @@ pub(super) fn alert(
                     .iter()
                     .all(|file| !same_file(&file.file, &other.file))
             })
+            .take(OTHERS)
             .cloned(),
     );
     files.truncate(FILES);

@@ -170,7 +170,8 @@ impl Files {
 }
 
 /// Whether a path is what a loader or a runtime reads for itself. Used for the *order* of a list only.
-pub(super) fn is_clutter(path: &[u8]) -> bool {
+#[must_use]
+pub fn is_clutter(path: &[u8]) -> bool {
     const PREFIXES: &[&[u8]] = &[
         b"/usr/lib",
         b"/lib",

@@ -24,6 +24,7 @@ mod users;
 
 use std::sync::Arc;
 
+pub use files::is_clutter;
 pub use script::{Hashed, HostScripts, NoScripts, ScriptReader};
 pub use sources::{FileRead, Sources};
 

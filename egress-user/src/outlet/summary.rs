@@ -113,7 +113,13 @@ impl fmt::Display for AlertSentence<'_> {
             if alert.episodes == 1 { "" } else { "s" },
         )?;
         if let Some(period) = alert.period_ns {
-            write!(f, ", one about every {} s", period.div_ceil(1_000_000_000))?;
+            // Tenths of a second, rounded; whole seconds from ten on.
+            let tenths = period.saturating_add(50_000_000) / 100_000_000;
+            if tenths < 100 {
+                write!(f, ", one about every {}.{} s", tenths / 10, tenths % 10)?;
+            } else {
+                write!(f, ", one about every {} s", (tenths + 5) / 10)?;
+            }
         }
         if let Some(first) = alert.files.iter().find(|file| !file.labels.is_empty()) {
             let sensitive = alert
