@@ -225,7 +225,7 @@ fn the_unit_starts_the_daemon_with_these_rights_and_no_more() -> Result<()> {
         unit_values(&unit, "Service", "ExecStart")
             == [
                 "/usr/local/bin/egress run --config /etc/egress/egress.toml --state-dir /var/lib/egress \
-                 --listen 127.0.0.1:9468 --events /var/log/egress/events.jsonl"
+                 --listen 127.0.0.1:9468 --events /var/log/egress/events.jsonl --quiet"
             ]
     );
     // An empty assignment first: a list without one adds to the default, which is every capability.

@@ -1,23 +1,15 @@
 //! The end: drained and complete under load, by either signal; and after the worst of ends, `egress unload` clears up.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
 use egress_tests::command::{Running, json};
 use egress_tests::daemon::{Daemon, HostLock, TELL_ALL};
-use egress_tests::kernel::programs;
+use egress_tests::kernel::{left, programs};
 use egress_tests::lab::{Lab, SINK_V4};
 use egress_tests::records::{flows_to, number, sum};
 use egress_tests::require::ready;
 use rustix::process::Signal;
-
-/// The programs that were not there `before`.
-fn new_programs(before: &BTreeMap<u64, String>) -> Result<BTreeMap<u64, String>> {
-    let mut now = programs()?;
-    now.retain(|id, _| !before.contains_key(id));
-    Ok(now)
-}
 
 #[test]
 fn either_signal_under_load_loses_nothing_and_leaves_nothing() -> Result<()> {
@@ -97,16 +89,16 @@ fn nothing_stays_in_the_kernel() -> Result<()> {
     let before = programs()?;
     let daemon = Daemon::start_on(host, TELL_ALL)?;
     ensure!(
-        !new_programs(&before)?.is_empty(),
+        programs()?.keys().any(|id| !before.contains_key(id)),
         "a running daemon has no programs in the kernel"
     );
     let host = daemon.stop()?.host;
-    let left = new_programs(&before)?;
+    let left = left(&before)?;
     ensure!(left.is_empty(), "left after SIGTERM: {left:?}");
 
     let killed = Daemon::start_on(host, TELL_ALL)?.kill()?;
     killed.unload()?;
-    let left = new_programs(&before)?;
+    let left = left(&before)?;
     ensure!(left.is_empty(), "left after SIGKILL and unload: {left:?}");
     // With nothing to unload it is not an error.
     killed.unload()?;

@@ -15,8 +15,9 @@ const FILES_MAX: usize = 256;
 const DEPTH_MAX: u8 = 8;
 /// Steps taken in all.
 const STEPS_MAX: usize = 512;
-/// Generations below a script that are looked at.
-const GENERATIONS_MAX: u8 = 4;
+/// Generations below a script that are looked at: its commands, and those of its subshells. What a command starts in its
+/// turn is that command's own: a script that starts a whole service is not the gatherer of all that the service reads.
+const GENERATIONS_MAX: u8 = 2;
 /// How long before a transfer a script's other commands may have gathered what it sends, ns: 1 hour. Longer ago
 /// only what they wrote to a file that was then read counts.
 const GATHER_NS: u64 = 3600 * 1_000_000_000;

@@ -139,7 +139,21 @@ impl Lab {
         args: &[&str],
         listen: SocketAddr,
     ) -> Result<Running> {
-        let mut command = namespace.command(generator()?);
+        self.serve_by(&generator()?, namespace, args, listen)
+    }
+
+    /// As [`Self::serve`], by a copy of `egress-gen` that lies elsewhere.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn serve_by(
+        &self,
+        program: &Path,
+        namespace: &Namespace,
+        args: &[&str],
+        listen: SocketAddr,
+    ) -> Result<Running> {
+        let mut command = namespace.command(program);
         command.args(args).arg("--listen").arg(listen.to_string());
         let mut server = Running::start(&mut command, self.dir())?;
         server.wait_lines(Duration::from_secs(10), |lines| !lines.is_empty())?;

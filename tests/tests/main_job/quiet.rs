@@ -12,6 +12,7 @@ use egress_tests::lab::{Lab, Namespace, SINK_V4, SOURCE_V4};
 use egress_tests::records::{flows_to, number, of, sum, text};
 use egress_tests::require::find;
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// How often each does what it does; one more than the job.
 const TIMES: usize = 13;
@@ -31,13 +32,18 @@ pub struct Quiet {
     pulls: Running,
     server: Running,
     copied: PathBuf,
+    _programs: TempDir,
 }
 
 /// Starts it. `file` is what the person will copy.
 pub fn start(lab: &Lab, file: &Path) -> Result<Quiet> {
+    // The project may have been built below /tmp, and a program that lies where anybody can write counts as disguised.
+    let programs = TempDir::with_prefix_in("egress-quiet-", "/var/lib")?;
+    let program = &programs.path().join("egress-gen");
+    fs::copy(egress_tests::lab::generator()?, program)?;
     let clock_server = lab.serve(&lab.sink, &["udp-sink", "--echo"], CLOCK)?;
     let mut clock = lab.source.command("setsid");
-    clock.arg(egress_tests::lab::generator()?);
+    clock.arg(program);
     clock.args([
         "ntp-like",
         "--count",
@@ -45,11 +51,12 @@ pub fn start(lab: &Lab, file: &Path) -> Result<Quiet> {
         "--to",
         &CLOCK.to_string(),
     ]);
-    let archive = lab.serve(&lab.sink, &["http"], ARCHIVE)?;
-    let server = lab.serve(&lab.source, &["http"], SERVER)?;
+    let archive = lab.serve_by(program, &lab.sink, &["http"], ARCHIVE)?;
+    let server = lab.serve_by(program, &lab.source, &["http"], SERVER)?;
     Ok(Quiet {
         clock: Running::start_ungrouped(&mut clock, lab.dir())?,
         _clock_server: clock_server,
+        _programs: programs,
         downloads: fetch(
             lab,
             &lab.source,
