@@ -93,13 +93,16 @@ fn nothing_stays_in_the_kernel() -> Result<()> {
         "a running daemon has no programs in the kernel"
     );
     let host = daemon.stop()?.host;
-    let left = left(&before)?;
-    ensure!(left.is_empty(), "left after SIGTERM: {left:?}");
+    let remaining = left(&before)?;
+    ensure!(remaining.is_empty(), "left after SIGTERM: {remaining:?}");
 
     let killed = Daemon::start_on(host, TELL_ALL)?.kill()?;
     killed.unload()?;
-    let left = left(&before)?;
-    ensure!(left.is_empty(), "left after SIGKILL and unload: {left:?}");
+    let remaining = left(&before)?;
+    ensure!(
+        remaining.is_empty(),
+        "left after SIGKILL and unload: {remaining:?}"
+    );
     // With nothing to unload it is not an error.
     killed.unload()?;
     drop(killed);
