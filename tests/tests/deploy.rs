@@ -240,7 +240,7 @@ fn the_unit_starts_the_daemon_with_these_rights_and_no_more() -> Result<()> {
     for (key, value) in [
         ("NoNewPrivileges", "yes"),
         ("ProtectSystem", "strict"),
-        ("ReadWritePaths", "/sys/fs/bpf"),
+        ("RuntimeDirectory", "egress"),
         ("StateDirectory", "egress"),
         ("LogsDirectory", "egress"),
         // Hiding these would hide what is looked for.

@@ -15,6 +15,9 @@ table inet truth {
     set flows6 { type ipv6_addr . inet_proto . inet_service . inet_service; flags dynamic; size 65535; counter; }
     chain arrived {
         type filter hook prerouting priority raw; policy accept;
+        # A reset that the kernel sends over IPv6 without a socket (`tcp_v6_send_reset`: 60 bytes, as it has no options) passes
+        # no cgroup hook. It answers a segment that came twice, which a busy machine causes. A socket's own has options.
+        meta nfproto ipv6 tcp flags & rst == rst meta length 60 accept
         iifname lo accept
         ip protocol { tcp, udp } add @flows4 { ip saddr . ip protocol . th sport . th dport }
         ip6 nexthdr { tcp, udp } add @flows6 { ip6 saddr . ip6 nexthdr . th sport . th dport }
