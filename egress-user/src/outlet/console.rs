@@ -10,9 +10,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use super::convert::scope;
 use super::shown::Escaped;
 use super::summary::{AlertSentence, Bytes, What, Where};
+use super::words::scope;
 use super::{Host, Outlet};
 use crate::model::{Alert, Attribution, BootTime, Flow, FlowId, ProcessKey, Record};
 

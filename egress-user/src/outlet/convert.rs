@@ -8,10 +8,10 @@ use super::ecs::{self, Document, Egress, Time};
 use super::host::Host;
 use super::shown::{Device, EntityId, Escaped, Mode, Shown, TransportName};
 use super::summary;
+use super::words::{attribution, coverage, direction, hook_state, scope};
 use crate::model::{
-    Attribution, BootTime, Coverage, Destination, Direction, FileAccess, FileRef, Flow, Health,
-    HookState, HookStatus, Job, Ledger, Process, ProcessKey, Reason, Record, Scope, Text,
-    Transport,
+    BootTime, Destination, Direction, FileAccess, FileRef, Flow, Health, HookStatus, Job, Ledger,
+    Process, ProcessKey, Reason, Record, Text, Transport,
 };
 
 mod alert;
@@ -382,51 +382,4 @@ fn hook(hook: &HookStatus) -> ecs::Hook<'_> {
 
 fn transport(transport: Transport) -> Shown<TransportName> {
     Shown(TransportName(transport))
-}
-
-/// A scope's name.
-pub(super) fn scope(scope: &Scope) -> &str {
-    match scope {
-        Scope::Loopback => "loopback",
-        Scope::Link => "link",
-        Scope::Private => "private",
-        Scope::Public => "public",
-        Scope::Named(name) => name,
-    }
-}
-
-/// A direction's name.
-pub(super) fn direction(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Initiated => "initiated",
-        Direction::Accepted => "accepted",
-        Direction::Listening => "listening",
-        Direction::Unknown => "unknown",
-    }
-}
-
-/// A hook state's name.
-pub(super) fn hook_state(state: HookState) -> &'static str {
-    match state {
-        HookState::Ok => "ok",
-        HookState::Unsupported => "unsupported",
-        HookState::Broken => "broken",
-        HookState::Disabled => "disabled",
-    }
-}
-
-fn attribution(attribution: Attribution) -> (&'static str, Option<Reason>) {
-    match attribution {
-        Attribution::Exact => ("exact", None),
-        Attribution::Inherited => ("inherited", None),
-        Attribution::Inferred => ("inferred", None),
-        Attribution::None(reason) => ("none", Some(reason)),
-    }
-}
-
-fn coverage(coverage: Coverage) -> &'static str {
-    match coverage {
-        Coverage::Full => "full",
-        Coverage::Degraded => "degraded",
-    }
 }

@@ -21,6 +21,7 @@ pub mod metrics;
 pub(crate) mod samples;
 mod shown;
 mod summary;
+mod words;
 
 pub use fan::{Outlets, QUEUE_CAPACITY, QUEUE_RESERVE, Status};
 pub use host::Host;

@@ -1,11 +1,12 @@
 //! An alert's line.
 
-use super::{Document, coverage, job_of, present, time};
+use super::{Document, job_of, present, time};
 use crate::model::{Alert, FileEvidence, Scheduler, Signal, SignalKind};
 use crate::outlet::ecs;
 use crate::outlet::host::Host;
 use crate::outlet::shown::{Device, EntityId, Escaped, Shown};
 use crate::outlet::summary;
+use crate::outlet::words::coverage;
 
 /// Files named in a lineage; `egress.files` has them all.
 const LINEAGE_FILES: usize = 16;

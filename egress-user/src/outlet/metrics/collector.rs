@@ -11,8 +11,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::series::{Moved, Series};
 use super::{Numbers, State};
 use crate::model::{Coverage, Ledger, Reason};
-use crate::outlet::convert::hook_state;
 use crate::outlet::summary::rule_id;
+use crate::outlet::words::hook_state;
 
 type Pair<'a> = (&'static str, &'a str);
 

@@ -131,11 +131,11 @@ fn labels(flow: &Flow) -> Labels {
     let scope = flow
         .destination
         .as_ref()
-        .map_or("unknown", |to| super::convert::scope(&to.scope));
+        .map_or("unknown", |to| super::words::scope(&to.scope));
     Labels {
         executable,
         scope: Escaped(scope).to_string(),
-        direction: super::convert::direction(flow.delta.direction),
+        direction: super::words::direction(flow.delta.direction),
         transport: flow.delta.transport,
     }
 }
