@@ -39,21 +39,23 @@ fn prometheus_shows_the_daemon_s_own_figures() -> Result<()> {
         &to.to_string(),
     ];
     let told = number(&json(&mut lab.generator(&upload)?)?, "app_bytes").context("app_bytes")?;
-    let arrived = lab.truth()?.at("tcp", to);
 
     // Of one generator, to one named network: exactly what was sent.
     let sent = format!(
         "{{executable=\"{}\",scope=\"sink\",direction=\"initiated\"}}",
         generator()?.display()
     );
-    for (metric, wanted) in [
-        ("app_bytes", told),
-        ("wire_bytes", arrived.bytes),
-        ("wire_packets", arrived.packets),
-    ] {
+    for metric in ["app_bytes", "wire_bytes", "wire_packets"] {
         let query = format!("sum(egress_{metric}_total{sent})");
-        let mut last = None;
+        let (mut last, mut wanted) = (None, told);
         wait_for(&query, SOON, || {
+            // The last ACK may be on its way when the generator has ended.
+            let arrived = lab.truth()?.at("tcp", to);
+            wanted = match metric {
+                "app_bytes" => told,
+                "wire_bytes" => arrived.bytes,
+                _ => arrived.packets,
+            };
             last = value(api, &query)?;
             Ok((last == Some(wanted)).then_some(()))
         })
@@ -68,21 +70,18 @@ fn prometheus_shows_the_daemon_s_own_figures() -> Result<()> {
         )
     };
     let shown = wait_for("a ledger", SOON, || Ok(total("wire")?.zip(total("app")?)))?;
-    let records = daemon.records()?;
-    let mut healths = Vec::new();
-    for health in of(records, "health") {
-        healths.push((ledger(health, "wire")?.total, ledger(health, "app")?.total));
-    }
-    // Two queries can fall on two sides of a scrape, so each figure is looked for by itself.
-    let recent = &healths[healths.len().saturating_sub(6)..];
-    ensure!(
-        recent.iter().any(|(wire, _)| *wire == shown.0),
-        "wire: Prometheus shows {shown:?}, records {recent:?}"
-    );
-    ensure!(
-        recent.iter().any(|(_, app)| *app == shown.1),
-        "app: Prometheus shows {shown:?}, records {recent:?}"
-    );
+    // The file is written at most a second after the metrics are. Two queries can fall on two sides of a scrape, so each
+    // figure is looked for by itself.
+    wait_for("the shown totals in the health records", SOON, || {
+        let records = daemon.records()?;
+        let (mut wire, mut app) = (false, false);
+        for health in of(records, "health") {
+            wire |= ledger(health, "wire")?.total == shown.0;
+            app |= ledger(health, "app")?.total == shown.1;
+        }
+        Ok((wire && app).then_some(()))
+    })
+    .with_context(|| format!("Prometheus shows {shown:?}"))?;
     let books = "sum by (layer) (egress_ledger_bytes{state!=\"total\"}) == sum by (layer) (egress_ledger_bytes{state=\"total\"})";
     ensure!(
         value(api, &format!("count({books})"))? == Some(2),
