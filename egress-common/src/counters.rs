@@ -50,6 +50,16 @@ pub const WIRE_UNPARSED: u32 = 17;
 pub const SEND_NO_DESTINATION: u32 = 18;
 /// Received application bytes and calls.
 pub const RX_TOTAL: u32 = 19;
+/// Name records (DNS, TLS, QUIC) that found no place in the ring.
+pub const LOST_NAME: u32 = 20;
+/// Name records whose payload was cut at the record's limit.
+pub const NAME_TRUNCATED: u32 = 21;
+/// Blind-spot records that found no place in the ring.
+pub const LOST_BLIND: u32 = 22;
+/// Transmitted link-layer bytes of devices that found no cell in `INTERFACES`.
+pub const XMIT_NO_CELL: u32 = 23;
+/// Packets at a device whose kernel structures could not be read.
+pub const XMIT_UNREADABLE: u32 = 24;
 /// Number of cells.
 pub const COUNTERS: u32 = 32;
 

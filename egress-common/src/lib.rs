@@ -10,10 +10,12 @@
 #![no_std]
 
 pub mod counters;
+pub mod interface;
 pub mod names;
 pub mod offsets;
 pub mod records;
 pub mod slot;
+pub mod state;
 
 /// Version of everything in this crate. A change of any layout or meaning increases it.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

@@ -14,10 +14,16 @@ pub const MAP_COUNTERS: &str = "COUNTERS";
 pub const MAP_PROCESS_RING: &str = "PROCESS_RING";
 /// Ring of file records.
 pub const MAP_FILE_RING: &str = "FILE_RING";
+/// Ring of DNS, TLS and QUIC payloads.
+pub const MAP_NAME_RING: &str = "NAME_RING";
+/// `BPF_F_MMAPABLE` array of [`Taken`](crate::slot::Taken), one for each slot; user space alone reads and writes it.
+pub const MAP_TAKEN: &str = "TAKEN";
+/// `BPF_F_MMAPABLE` array of one [`HostState`](crate::state::HostState).
+pub const MAP_STATE: &str = "STATE";
+/// Hash from [`InterfaceKey`](crate::interface::InterfaceKey) to [`InterfaceCell`](crate::interface::InterfaceCell).
+pub const MAP_INTERFACES: &str = "INTERFACES";
 /// Read-only global: [`Offsets`](crate::offsets::Offsets).
 pub const GLOBAL_OFFSETS: &str = "OFFSETS";
-/// Read-only global: thread-group id of the daemon, whose own file opens are not observed.
-pub const GLOBAL_DAEMON_TGID: &str = "DAEMON_TGID";
 
 /// Application bytes: `tp_btf/sock_send_length`.
 pub const PROG_SEND: &str = "egress_send";
@@ -51,3 +57,13 @@ pub const PROG_OPENAT: &str = "egress_openat";
 pub const PROG_OPENAT2: &str = "egress_openat2";
 /// See [`PROG_OPEN`].
 pub const PROG_CREAT: &str = "egress_creat";
+/// Link-layer bytes at devices: `tp_btf/net_dev_start_xmit`.
+pub const PROG_XMIT: &str = "egress_xmit";
+/// DNS answers: `cgroup_skb/ingress`.
+pub const PROG_ANSWER: &str = "egress_answer";
+/// io_uring requests: `tp_btf/io_uring_submit_req`.
+pub const PROG_IO_URING: &str = "egress_uring";
+/// Sockets that other hooks cannot see: `tracepoint/syscalls/sys_exit_socket`.
+pub const PROG_SOCKET: &str = "egress_socket";
+/// Packet rings and queue bypass: `tracepoint/syscalls/sys_enter_setsockopt`.
+pub const PROG_SOCKOPT: &str = "egress_sockopt";

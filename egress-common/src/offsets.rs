@@ -67,6 +67,7 @@ offsets! {
     task_mm: "task_struct"."mm", "memory";
     task_nsproxy: "task_struct"."nsproxy", "namespaces";
     task_exit_code: "task_struct"."exit_code", "exit code";
+    task_self_exec_id: "task_struct"."self_exec_id", "which image; every exec increases it";
     cred_uid: "cred"."uid", "real uid";
     cred_gid: "cred"."gid", "real gid";
     cred_euid: "cred"."euid", "effective uid";
@@ -121,6 +122,23 @@ offsets! {
     sock_num: "sock"."__sk_common.skc_num", "local port, host order";
     sock_net: "sock"."__sk_common.skc_net.net", "network namespace";
     sock_protocol: "sock"."sk_protocol", "IP protocol";
+    sock_state: "sock"."__sk_common.skc_state", "TCP state";
+    sock_cookie: "sock"."__sk_common.skc_cookie", "socket cookie; 0 until somebody asked for it";
+    skb_len: "sk_buff"."len", "bytes";
+    skb_sk: "sk_buff"."sk", "socket";
+    skb_head: "sk_buff"."head", "buffer";
+    skb_end: "sk_buff"."end", "end of the buffer, where skb_shared_info lies";
+    skb_mac_header: "sk_buff"."mac_header", "link-layer header";
+    skb_network_header: "sk_buff"."network_header", "network header";
+    skb_transport_header: "sk_buff"."transport_header", "transport header";
+    skb_protocol: "sk_buff"."protocol", "EtherType, network order";
+    skb_iif: "sk_buff"."skb_iif", "device that it came in by";
+    shinfo_gso_size: "skb_shared_info"."gso_size", "payload of a segment";
+    shinfo_gso_segs: "skb_shared_info"."gso_segs", "segments";
+    dev_ifindex: "net_device"."ifindex", "interface index";
+    dev_type: "net_device"."type", "ARPHRD type";
+    dev_net: "net_device"."nd_net.net", "network namespace";
+    kiocb_opcode: "io_kiocb"."opcode", "io_uring opcode";
 }
 
 #[cfg(feature = "user")]

@@ -20,6 +20,10 @@ pub const KIND_EXEC: u16 = 2;
 pub const KIND_EXIT: u16 = 3;
 /// `Header::kind`: [`File`].
 pub const KIND_FILE: u16 = 4;
+/// `Header::kind`: [`Name`].
+pub const KIND_NAME: u16 = 5;
+/// `Header::kind`: [`Blind`].
+pub const KIND_BLIND: u16 = 6;
 
 /// First bytes of every record. The process is the one in whose context the record was made.
 #[repr(C)]
@@ -149,7 +153,9 @@ pub struct Exec {
     /// Length of argv: arguments, each with a NUL behind it.
     pub args_len: u16,
     /// Zero.
-    pub _pad: [u16; 3],
+    pub _pad: u16,
+    /// Low half of `task_struct.self_exec_id`: which image of the process this is.
+    pub exec_id: u32,
 }
 
 /// `File::access`: opened for reading (`FMODE_READ`).
@@ -181,6 +187,78 @@ pub struct File {
     pub _pad: u16,
 }
 
+/// `Name::what`: a DNS answer over UDP, from its first byte.
+pub const NAME_DNS_UDP: u16 = 1;
+/// `Name::what`: a piece of a DNS answer over TCP, which begins with a length of two bytes (RFC 1035 4.2.2).
+pub const NAME_DNS_TCP: u16 = 2;
+/// `Name::what`: a piece of the TLS record that holds a ClientHello (RFC 8446 4.1.2).
+pub const NAME_TLS_HELLO: u16 = 3;
+/// `Name::what`: a QUIC Initial packet that this host sent (RFC 9000 17.2.2).
+pub const NAME_QUIC_INITIAL: u16 = 4;
+
+/// Longest payload of a [`Name`], bytes.
+pub const NAME_PAYLOAD_MAX: usize = 4096;
+
+/// The beginning of a payload that tells a name. The header is the owner of the socket's slot (zeros when it has
+/// none): packets know no process. Tail: payload.
+#[repr(C)]
+#[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Name {
+    /// Header.
+    pub header: Header,
+    /// Socket cookie.
+    pub cookie: u64,
+    /// The owner's cgroup v2 id.
+    pub cgroup_id: u64,
+    /// Local address, as in [`Slot::saddr`](crate::slot::Slot::saddr).
+    pub saddr: [u8; 16],
+    /// Remote address.
+    pub daddr: [u8; 16],
+    /// Inode number of the network namespace; 0 when not known.
+    pub netns: u32,
+    /// TCP sequence number of the payload's first byte; 0 for datagrams.
+    pub seq: u32,
+    /// Bytes of the payload in the packet: more than `payload_len` when it was cut.
+    pub length: u32,
+    /// Local port, network byte order.
+    pub sport: [u8; 2],
+    /// Remote port, network byte order.
+    pub dport: [u8; 2],
+    /// `NAME_*`.
+    pub what: u16,
+    /// Length of the tail.
+    pub payload_len: u16,
+    /// Zero.
+    pub _pad: u32,
+}
+
+/// `Blind::what`: an io_uring request; `detail` is its opcode (`IORING_OP_*`, Linux `include/uapi/linux/io_uring.h`).
+pub const BLIND_IO_URING: u16 = 1;
+/// `Blind::what`: a socket was made; `detail` is its family, `more` its type and protocol (`type << 16 | protocol`).
+pub const BLIND_SOCKET: u16 = 2;
+/// `Blind::what`: a socket option was set; `detail` is its level, `more` its name.
+pub const BLIND_OPTION: u16 = 3;
+
+/// A process uses something that hooks see only in part. Told once a minute for each (process, what, detail).
+#[repr(C)]
+#[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Blind {
+    /// Header.
+    pub header: Header,
+    /// `BLIND_*`.
+    pub what: u16,
+    /// Zero.
+    pub _pad: u16,
+    /// See there.
+    pub detail: u32,
+    /// See there.
+    pub more: u32,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+}
+
 const _: () = {
     use core::mem::size_of;
     assert!(size_of::<Header>() == 24);
@@ -189,5 +267,7 @@ const _: () = {
     assert!(size_of::<Exit>() == 32);
     assert!(size_of::<Exec>() == 24 + 16 + 40 + 4 * 32 + 16 + 16);
     assert!(size_of::<File>() == 24 + 32 + 16);
+    assert!(size_of::<Name>() == 24 + 16 + 32 + 24);
+    assert!(size_of::<Blind>() == 24 + 16);
     assert!(EXEC_TAIL_MAX >= 4 * EXEC_PATH_MAX + EXEC_ARGS_MAX);
 };

@@ -6,10 +6,17 @@
 /// Number of slots unless configured otherwise.
 pub const DEFAULT_SLOTS: u32 = 65_536;
 
-/// `Slot::owned`, `Slot::closed`, `Slot::keyed`: no.
+/// `Slot::owned`, `Slot::closed`: no.
 pub const NO: u8 = 0;
-/// `Slot::owned`, `Slot::closed`, `Slot::keyed`: yes.
+/// `Slot::owned`, `Slot::closed`: yes.
 pub const YES: u8 = 1;
+
+/// `Slot::keyed`: `FLOWS` has no entry for the slot.
+pub const KEYED_NO: u8 = 0;
+/// `Slot::keyed`: an entry without a process, which packets find.
+pub const KEYED_SHARED: u8 = 1;
+/// `Slot::keyed`: an entry under the slot's owner.
+pub const KEYED_OWNER: u8 = 2;
 
 /// `Slot::addressed`: no address is known.
 pub const ADDRESS_NONE: u8 = 0;
@@ -60,7 +67,7 @@ pub struct Slot {
     pub closed_ns: u64,
     /// Bumped by user space when it takes the slot back.
     pub generation: u32,
-    /// Whether a process is known: `tgid`, `start_ns`, `uid`, `cgroup_id`, `comm` are valid.
+    /// Whether a process is known: `tgid`, `start_ns`, `uid`, `exec_id`, `cgroup_id`, `comm` are valid.
     pub owned: u8,
     /// `DIRECTION_*`.
     pub direction: u8,
@@ -94,16 +101,14 @@ pub struct Slot {
     pub cgroup_id: u64,
     /// Inode number of the socket's network namespace; 0 when unknown.
     pub netns: u32,
-    /// Whether `FLOWS` has an entry for this slot, under `key_tgid` and `key_start_ns`.
+    /// `KEYED_*`.
     pub keyed: u8,
     /// Zero.
     pub _pad0: [u8; 3],
-    /// `FlowKey::start_ns` of that entry.
-    pub key_start_ns: u64,
-    /// `FlowKey::tgid` of that entry.
-    pub key_tgid: u32,
+    /// The owner's image: low half of `task_struct.self_exec_id`, which every exec increases (Linux `fs/exec.c`).
+    pub exec_id: u32,
     /// Zero.
-    pub _pad1: u32,
+    pub _pad1: [u8; 12],
     /// The owner's `comm`, NUL padded.
     pub comm: [u8; 16],
     /// Zero.
@@ -111,17 +116,21 @@ pub struct Slot {
 }
 
 /// Key of `FLOWS`: slots that are not their socket's only one.
-/// The first process to reach a destination over a socket has `tgid` and `start_ns` 0 in the key, so that the
-/// wire program, which knows no process, finds it.
+/// The first to reach a destination over a socket has zeros for the owner in the key, so that the wire program, which
+/// knows no process, finds it. A process that changes its user or its image is another owner.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     /// Socket cookie.
     pub cookie: u64,
-    /// Start of the process, or 0.
+    /// [`Slot::start_ns`], or 0.
     pub start_ns: u64,
-    /// Thread-group id, or 0.
+    /// [`Slot::tgid`], or 0.
     pub tgid: u32,
+    /// [`Slot::uid`], or 0.
+    pub uid: u32,
+    /// [`Slot::exec_id`], or 0.
+    pub exec_id: u32,
     /// Remote port, network byte order.
     pub dport: [u8; 2],
     /// Zero.
@@ -150,8 +159,34 @@ pub struct SocketState {
     pub direction: u8,
     /// Unconnected sends happen: the send program has to ask which destination.
     pub unconnected: u8,
+    /// How many payloads of this socket were told for its name (TLS, QUIC).
+    pub named: u8,
     /// Zero.
-    pub _pad: [u8; 6],
+    pub _pad: u8,
+    /// Inode number of the network namespace; 0 until a hook in process context has seen the socket.
+    pub netns: u32,
+    /// Bytes of a TLS ClientHello that are still to come.
+    pub hello_left: u32,
+    /// Zero.
+    pub _pad1: u32,
+}
+
+/// What user space has told of a slot so far: the slot's figures less these are still to be told.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Of [`Slot::app_bytes`].
+    pub app_bytes: u64,
+    /// Of [`Slot::app_calls`].
+    pub app_calls: u64,
+    /// Of [`Slot::wire_bytes`].
+    pub wire_bytes: u64,
+    /// Of [`Slot::wire_packets`].
+    pub wire_packets: u64,
+    /// Of [`Slot::rx_bytes`].
+    pub rx_bytes: u64,
+    /// Zero.
+    pub _pad: [u64; 3],
 }
 
 const _: () = {
@@ -160,9 +195,10 @@ const _: () = {
     assert!(offset_of!(Slot, generation) == 56);
     assert!(offset_of!(Slot, cookie) == 64);
     assert!(offset_of!(Slot, cgroup_id) == 128);
-    assert!(offset_of!(Slot, comm) == 160);
-    assert!(size_of::<FlowKey>() == 40);
-    assert!(size_of::<SlotRef>() == 8 && size_of::<SocketState>() == 16);
+    assert!(offset_of!(Slot, comm) == 160 && offset_of!(Slot, exec_id) == 144);
+    assert!(size_of::<FlowKey>() == 48);
+    assert!(size_of::<SlotRef>() == 8 && size_of::<SocketState>() == 24);
+    assert!(size_of::<Taken>() == 64);
 };
 
 #[cfg(feature = "user")]

@@ -16,9 +16,7 @@ use egress_common::records::{
 use crate::count::count;
 use crate::emit::emit;
 use crate::kread::{Current, pointer, read};
-use crate::maps::{
-    DAEMON_TGID, FILE_RING, FILE_SCRATCH, NameKey, OPENED, OpenKey, TOLD, loaded, offset,
-};
+use crate::maps::{FILE_RING, FILE_SCRATCH, NameKey, OPENED, OpenKey, TOLD, daemon_tgid, offset};
 use crate::path;
 
 /// An open is told again after this, so that user space can see that a file is still being read.
@@ -148,7 +146,7 @@ fn opened(ctx: &TracePointContext) -> u32 {
         return 0;
     }
     let who = Current::get();
-    if who.tgid == loaded(&raw const DAEMON_TGID) {
+    if who.tgid == daemon_tgid() {
         return 0;
     }
     let now = unsafe { bpf_ktime_get_boot_ns() };

@@ -1,7 +1,8 @@
 //! The only place that reads kernel memory by offset.
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_probe_read_kernel,
+    bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_current_uid_gid,
+    bpf_probe_read_kernel,
 };
 use core::mem::{MaybeUninit, size_of};
 use egress_common::offsets::MISSING;
@@ -50,6 +51,10 @@ pub struct Current {
     pub pid_tgid: u64,
     /// Start of the thread-group leader.
     pub start_ns: u64,
+    /// Real uid, initial user namespace.
+    pub uid: u32,
+    /// Which image: low half of `self_exec_id`.
+    pub exec_id: u32,
 }
 
 impl Current {
@@ -57,14 +62,16 @@ impl Current {
     #[inline(always)]
     pub fn get() -> Self {
         let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
-        let start_ns = unsafe {
+        let (start_ns, exec_id) = unsafe {
             let task: *const u8 = bpf_get_current_task_btf().cast();
-            start_of(task)
+            (start_of(task), typed(task, offset!(task_self_exec_id)))
         };
         Self {
             tgid: (pid_tgid >> 32) as u32,
             pid_tgid,
             start_ns,
+            uid: unsafe { bpf_get_current_uid_gid() } as u32,
+            exec_id,
         }
     }
 }

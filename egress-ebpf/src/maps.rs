@@ -4,9 +4,13 @@ use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SkStorage, Sta
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::RingBuf;
 use egress_common::counters::{COUNTERS as COUNTER_CELLS, Counter};
+use egress_common::interface::{InterfaceCell, InterfaceKey};
 use egress_common::offsets::Offsets;
-use egress_common::records::{EXEC_TAIL_MAX, Exec, FILE_PATH_MAX, File};
-use egress_common::slot::{ACTIVITY_CELL, DEFAULT_SLOTS, FlowKey, Slot, SlotRef, SocketState};
+use egress_common::records::{EXEC_TAIL_MAX, Exec, FILE_PATH_MAX, File, NAME_PAYLOAD_MAX, Name};
+use egress_common::slot::{
+    ACTIVITY_CELL, DEFAULT_SLOTS, FlowKey, Slot, SlotRef, SocketState, Taken,
+};
+use egress_common::state::HostState;
 
 const BPF_F_MMAPABLE: usize = 1 << 10;
 
@@ -42,6 +46,30 @@ pub static PENDING: LruHashMap<u64, PendingSend, 8_192> = LruHashMap::new();
 #[btf_map]
 pub static COUNTERS: PerCpuArray<Counter, { COUNTER_CELLS as usize }> = PerCpuArray::new();
 
+/// What user space has told of each slot. No program touches it: it lies here to be pinned beside the slots.
+#[btf_map]
+pub static TAKEN: Array<Taken, { DEFAULT_SLOTS as usize }, BPF_F_MMAPABLE> = Array::new();
+
+/// Who looks after all this.
+#[btf_map]
+pub static STATE: Array<HostState, 1, BPF_F_MMAPABLE> = Array::new();
+
+/// What leaves through each device.
+#[btf_map]
+pub static INTERFACES: HashMap<InterfaceKey, InterfaceCell, 1_024> = HashMap::new();
+
+/// When a process last told of a blind spot.
+#[btf_map]
+pub static BLIND_TOLD: LruHashMap<BlindKey, u64, 4_096> = LruHashMap::new();
+
+/// DNS, TLS and QUIC payloads.
+#[map]
+pub static NAME_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Where a name record is put together.
+#[btf_map]
+pub static NAME_SCRATCH: PerCpuArray<NameScratch, 1> = PerCpuArray::new();
+
 /// Process records.
 #[map]
 pub static PROCESS_RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
@@ -70,10 +98,6 @@ pub static FILE_SCRATCH: PerCpuArray<FileScratch, 1> = PerCpuArray::new();
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::UNKNOWN;
 
-/// The daemon, whose own file opens are not observed: telling of them would make more of them.
-#[unsafe(no_mangle)]
-pub static DAEMON_TGID: u32 = 0;
-
 /// One offset, as the loader set it.
 macro_rules! offset {
     ($field:ident) => {
@@ -81,6 +105,14 @@ macro_rules! offset {
     };
 }
 pub(crate) use offset;
+
+/// The daemon's thread-group id: telling of its own file opens would make more of them.
+#[inline(always)]
+pub fn daemon_tgid() -> u32 {
+    STATE.get_ptr(0).map_or(0, |state| unsafe {
+        core::ptr::read_volatile(&raw const (*state).daemon_tgid)
+    })
+}
 
 /// Reads a global that the loader sets. Volatile: to the compiler its initial value would be a constant.
 #[inline(always)]
@@ -108,6 +140,24 @@ pub struct OpenKey {
     pub dev: u32,
     pub generation: u32,
     pub access: u32,
+}
+
+/// See [`BLIND_TOLD`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct BlindKey {
+    pub start_ns: u64,
+    pub tgid: u32,
+    pub what: u32,
+    pub detail: u32,
+    pub more: u32,
+}
+
+/// See [`NAME_SCRATCH`].
+#[repr(C)]
+pub struct NameScratch {
+    pub record: Name,
+    pub tail: [u8; NAME_PAYLOAD_MAX],
 }
 
 /// See [`TOLD`].

@@ -124,6 +124,7 @@ fn identify_process(scratch: *mut ExecScratch, task: u64) {
     let leader = pointer(parent, offset!(task_group_leader));
     record.parent_tgid = read(parent, offset!(task_tgid)).unwrap_or(0);
     record.parent_start_ns = read(leader, offset!(task_start_boottime)).unwrap_or(0);
+    record.exec_id = read(task, offset!(task_self_exec_id)).unwrap_or(0);
     record.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
     let cred = pointer(task, offset!(task_cred));
     record.uid = read(cred, offset!(cred_uid)).unwrap_or(u32::MAX);

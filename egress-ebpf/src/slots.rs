@@ -1,14 +1,13 @@
 //! Finds the place of a byte: the slot of a (socket, process, destination).
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_uid_gid,
-    bpf_ktime_get_boot_ns, bpf_sk_storage_get,
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_ktime_get_boot_ns, bpf_sk_storage_get,
 };
 use core::ffi::c_void;
 use egress_common::counters::FLOWS_FULL;
 use egress_common::slot::{
-    ACTIVITY_CELL, ADDRESS_BOTH, ADDRESS_NONE, ADDRESS_REMOTE, FlowKey, NO, Slot, SlotRef,
-    SocketState, YES,
+    ACTIVITY_CELL, ADDRESS_BOTH, ADDRESS_NONE, ADDRESS_REMOTE, FlowKey, KEYED_NO, KEYED_OWNER,
+    KEYED_SHARED, NO, Slot, SlotRef, SocketState, YES,
 };
 
 use crate::count::{add, count};
@@ -98,7 +97,7 @@ pub fn take(origin: &Origin) -> Option<Place> {
         (*slot).owned = NO;
         (*slot).closed = NO;
         (*slot).addressed = ADDRESS_NONE;
-        (*slot).keyed = NO;
+        (*slot).keyed = KEYED_NO;
         (*slot).direction = origin.direction;
         (*slot).cookie = origin.cookie;
         (*slot).netns = origin.netns;
@@ -118,10 +117,16 @@ pub fn take(origin: &Origin) -> Option<Place> {
     }
 }
 
-/// Whether the slot belongs to `who`.
+/// Whether the slot belongs to `who`: the same process, image and user.
 #[inline(always)]
 pub fn owned_by(slot: *const Slot, who: &Current) -> bool {
-    unsafe { (*slot).owned == YES && (*slot).tgid == who.tgid && (*slot).start_ns == who.start_ns }
+    unsafe {
+        (*slot).owned == YES
+            && (*slot).tgid == who.tgid
+            && (*slot).start_ns == who.start_ns
+            && (*slot).uid == who.uid
+            && (*slot).exec_id == who.exec_id
+    }
 }
 
 /// Makes `who`, which runs now, the owner.
@@ -130,7 +135,8 @@ pub fn own(slot: *mut Slot, who: &Current) {
     unsafe {
         (*slot).tgid = who.tgid;
         (*slot).start_ns = who.start_ns;
-        (*slot).uid = bpf_get_current_uid_gid() as u32;
+        (*slot).uid = who.uid;
+        (*slot).exec_id = who.exec_id;
         (*slot).cgroup_id = bpf_get_current_cgroup_id();
         let _ = bpf_get_current_comm((&raw mut (*slot).comm).cast(), 16);
         core::ptr::write_volatile(&raw mut (*slot).owned, YES);
@@ -201,15 +207,8 @@ pub fn for_destination(
             return Some(place);
         }
     }
-    let mut key = FlowKey {
-        cookie: origin.cookie,
-        start_ns: 0,
-        tgid: 0,
-        dport: remote.port,
-        _pad: [0; 2],
-        daddr: remote.addr,
-    };
-    let mut taken = false;
+    let mut key = shared_key(origin.cookie, remote);
+    let mut keyed = KEYED_SHARED;
     if let Some(reference) = FLOWS.get_ptr(&key)
         && let Some(place) = find(unsafe { *reference })
     {
@@ -217,13 +216,12 @@ pub fn for_destination(
             unsafe { (*state).slot = place.reference };
             return Some(place);
         }
-        taken = true;
+        keyed = KEYED_OWNER;
     }
     if let Some(who) = who
-        && taken
+        && keyed == KEYED_OWNER
     {
-        key.start_ns = who.start_ns;
-        key.tgid = who.tgid;
+        key = owner_key(key, who);
         if let Some(reference) = FLOWS.get_ptr(&key)
             && let Some(place) = find(unsafe { *reference })
         {
@@ -236,70 +234,100 @@ pub fn for_destination(
     if let Some(who) = who {
         own(place.slot, who);
     }
-    if FLOWS.insert(&key, &place.reference, 0).is_ok() {
-        unsafe {
-            (*place.slot).key_tgid = key.tgid;
-            (*place.slot).key_start_ns = key.start_ns;
-            (*place.slot).keyed = YES;
-        }
-    } else {
-        count(FLOWS_FULL, 0);
-    }
+    remember(&key, place, keyed);
     unsafe { (*state).slot = place.reference };
     Some(place)
 }
 
-/// Finds or makes the slot of `who` on a socket whose current slot may be another process's, with the same remote end.
+/// The key of the first to reach `remote` over a socket.
+#[inline(always)]
+fn shared_key(cookie: u64, remote: &Remote) -> FlowKey {
+    FlowKey {
+        cookie,
+        start_ns: 0,
+        tgid: 0,
+        uid: 0,
+        exec_id: 0,
+        dport: remote.port,
+        _pad: [0; 2],
+        daddr: remote.addr,
+    }
+}
+
+/// The key of another one.
+#[inline(always)]
+fn owner_key(key: FlowKey, who: &Current) -> FlowKey {
+    FlowKey {
+        start_ns: who.start_ns,
+        tgid: who.tgid,
+        uid: who.uid,
+        exec_id: who.exec_id,
+        ..key
+    }
+}
+
+/// Enters the slot into `FLOWS`.
+#[inline(always)]
+fn remember(key: &FlowKey, place: Place, keyed: u8) {
+    if FLOWS.insert(key, &place.reference, 0).is_ok() {
+        unsafe { (*place.slot).keyed = keyed };
+    } else {
+        count(FLOWS_FULL, 0);
+    }
+}
+
+/// Finds or makes the slot of `who` on a socket with one remote end, whose current slot may be another's, and makes it
+/// the socket's current one: packets are counted to whoever sent last.
 #[inline(always)]
 pub fn for_process(state: *mut SocketState, origin: &Origin, who: &Current) -> Option<Place> {
-    let Some(place) = find(unsafe { (*state).slot }) else {
+    let Some(before) = find(unsafe { (*state).slot }) else {
         let place = take(origin)?;
         own(place.slot, who);
         unsafe { (*state).slot = place.reference };
         return Some(place);
     };
-    if usable(place.slot, Some(who)) {
-        return Some(place);
+    if usable(before.slot, Some(who)) {
+        return Some(before);
     }
     let remote = unsafe {
         Remote {
-            addr: (*place.slot).daddr,
-            port: (*place.slot).dport,
+            addr: (*before.slot).daddr,
+            port: (*before.slot).dport,
         }
     };
-    // Keyed by process: the first owner's slot is the socket's own, or keyed without one.
-    let key = FlowKey {
-        cookie: origin.cookie,
-        start_ns: who.start_ns,
-        tgid: who.tgid,
-        dport: remote.port,
-        _pad: [0; 2],
-        daddr: remote.addr,
-    };
+    let shared = shared_key(origin.cookie, &remote);
+    if unsafe { (*before.slot).keyed } == KEYED_NO {
+        // So that its owner finds it again.
+        let owner = unsafe {
+            FlowKey {
+                start_ns: (*before.slot).start_ns,
+                tgid: (*before.slot).tgid,
+                uid: (*before.slot).uid,
+                exec_id: (*before.slot).exec_id,
+                ..shared
+            }
+        };
+        remember(&owner, before, KEYED_OWNER);
+    }
+    let key = owner_key(shared, who);
     if let Some(reference) = FLOWS.get_ptr(&key)
         && let Some(place) = find(unsafe { *reference })
     {
+        unsafe { (*state).slot = place.reference };
         return Some(place);
     }
-    let shared = take(origin)?;
-    if unsafe { (*place.slot).addressed } != ADDRESS_NONE {
-        address(shared.slot, &remote);
-        if unsafe { (*place.slot).addressed } == ADDRESS_BOTH {
-            let (addr, port) = unsafe { ((*place.slot).saddr, (*place.slot).sport) };
-            address_local(shared.slot, &addr, port);
+    let place = take(origin)?;
+    if unsafe { (*before.slot).addressed } != ADDRESS_NONE {
+        address(place.slot, &remote);
+        if unsafe { (*before.slot).addressed } == ADDRESS_BOTH {
+            let (addr, port) = unsafe { ((*before.slot).saddr, (*before.slot).sport) };
+            address_local(place.slot, &addr, port);
         }
     }
-    own(shared.slot, who);
-    if FLOWS.insert(&key, &shared.reference, 0).is_ok() {
-        unsafe {
-            (*shared.slot).key_tgid = key.tgid;
-            (*shared.slot).key_start_ns = key.start_ns;
-            (*shared.slot).keyed = YES;
-        }
-    } else {
-        count(FLOWS_FULL, 0);
-    }
-    Some(shared)
+    own(place.slot, who);
+    remember(&key, place, KEYED_OWNER);
+    unsafe { (*state).slot = place.reference };
+    Some(place)
 }
 
 /// Marks the socket's current slot closed; user space closes the others of the same cookie with it.

@@ -273,6 +273,7 @@ impl Attribution {
                 key: owner,
                 name: delta.owner_name.clone(),
                 uid: delta.owner_uid,
+                exec_id: delta.owner_exec,
                 cgroup_id: delta.cgroup_id,
                 netns: delta.netns,
             };

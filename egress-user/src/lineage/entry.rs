@@ -15,6 +15,8 @@ pub(super) struct Entry {
     pub(super) process: Arc<Process>,
     /// What it ran before, oldest first: a shell's last command often replaces the shell.
     pub(super) earlier: Vec<Arc<Process>>,
+    /// The same with another user, and the image that it was made from: processes drop privileges after their exec.
+    pub(super) other_user: Option<(Arc<Process>, Arc<Process>)>,
     /// Who made it. Unlike `process.parent` this stays when the maker ends and init takes over.
     pub(super) maker: Option<ProcessKey>,
     /// Whom it made, those forgotten excluded.
@@ -62,6 +64,7 @@ impl Entry {
         Self {
             process: Arc::new(new.process),
             earlier: Vec::new(),
+            other_user: None,
             maker: None,
             children: BTreeSet::new(),
             blank: new.blank,
@@ -92,6 +95,39 @@ impl Entry {
         self.job = None;
         self.script_ino = None;
         dropped
+    }
+
+    /// The image with this number, or the newest whose number is not known, with this user.
+    pub(super) fn as_seen(
+        &mut self,
+        exec_id: Option<u32>,
+        uid: Option<u32>,
+        name: impl FnOnce(u32) -> Option<Arc<str>>,
+    ) -> Arc<Process> {
+        if self.process.exec_id.is_none() && self.earlier.is_empty() && exec_id.is_some() {
+            // It was there before us, and this is the first that the kernel tells of it.
+            Arc::make_mut(&mut self.process).exec_id = exec_id;
+        }
+        let image = self
+            .images()
+            .find(|image| image.exec_id == exec_id)
+            .or_else(|| self.images().find(|image| image.exec_id.is_none()))
+            .unwrap_or(&self.process);
+        let Some(uid) = uid.filter(|uid| *uid != image.identity.uid) else {
+            return image.clone();
+        };
+        if let Some((from, process)) = &self.other_user
+            && Arc::ptr_eq(from, image)
+            && process.identity.uid == uid
+        {
+            return process.clone();
+        }
+        let mut process = Process::clone(image);
+        (process.identity.uid, process.identity.euid) = (uid, uid);
+        process.user_name = name(uid);
+        let process = Arc::new(process);
+        self.other_user = Some((image.clone(), process.clone()));
+        process
     }
 
     /// Its place in the order of forgetting; none while something that it made is remembered.

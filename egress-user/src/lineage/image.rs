@@ -55,6 +55,7 @@ impl Images {
             unit,
             netns: exec.netns,
             stdio: exec.stdio,
+            exec_id: exec.exec_id,
             start_ns: key.start_ns,
             exec_ns: match exec.origin {
                 Origin::Kernel => at,

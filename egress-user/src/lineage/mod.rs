@@ -49,6 +49,8 @@ pub struct Glimpse {
     pub name: Text,
     /// Real uid.
     pub uid: Option<u32>,
+    /// Which image ([`Process::exec_id`]).
+    pub exec_id: Option<u32>,
     /// cgroup v2 id, 0 when not known.
     pub cgroup_id: u64,
     /// Network namespace, 0 when not known.
@@ -152,7 +154,8 @@ impl Lineage {
         self.table.get(key).map(|entry| &entry.process)
     }
 
-    /// The process, also if none of its records came: then it is made from what is known.
+    /// The process as it was when it was seen: the image that it ran then, and the user whom it acted for then (it may
+    /// have dropped privileges since its exec). If none of its records came, it is made from what is known.
     pub fn process_or(&mut self, glimpse: Glimpse, at: BootTime) -> Arc<Process> {
         let key = self.table.settle(glimpse.key);
         if let Some(entry) = self.table.get_mut(key) {
@@ -165,7 +168,8 @@ impl Lineage {
                 process.netns = glimpse.netns;
                 entry.job = None;
             }
-            let process = entry.process.clone();
+            let (uid, users) = (glimpse.uid, &mut self.images.users);
+            let process = entry.as_seen(glimpse.exec_id, uid, |uid| users.name(uid, at));
             self.table.touch(key, at);
             return process;
         }

@@ -292,6 +292,7 @@ impl Lineage {
             unit: None,
             netns: glimpse.netns,
             stdio: [Stdio::None; 3],
+            exec_id: glimpse.exec_id,
             start_ns: glimpse.key.start_ns,
             exec_ns: glimpse.key.start_ns,
             exit_ns: None,

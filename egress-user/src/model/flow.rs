@@ -38,6 +38,8 @@ pub struct FlowDelta {
     pub owner_name: Text,
     /// Its real uid then.
     pub owner_uid: Option<u32>,
+    /// Which of its images it was then ([`Process::exec_id`]).
+    pub owner_exec: Option<u32>,
     /// Its cgroup v2 id then; 0 without an owner.
     pub cgroup_id: u64,
     /// Network namespace; 0 when not known.

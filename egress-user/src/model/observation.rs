@@ -60,6 +60,8 @@ pub struct Exec {
     pub parent: ProcessKey,
     /// How known.
     pub origin: Origin,
+    /// Which image of the process ([`Process::exec_id`](super::Process::exec_id)); `None` from `/proc`.
+    pub exec_id: Option<u32>,
     /// The file that runs.
     pub executable: FileRef,
     /// What the caller asked the kernel to run: for a script, the script (`bprm->filename`). Empty from `/proc`.

@@ -88,6 +88,9 @@ pub struct Process {
     pub netns: u32,
     /// File descriptors 0, 1, 2 at exec.
     pub stdio: [Stdio; 3],
+    /// Which image of the process this is: low half of `task_struct.self_exec_id`, which every exec increases and a fork
+    /// passes on. `None` until the kernel has told it, for a process that was there before us.
+    pub exec_id: Option<u32>,
     /// When it began: fork, or start.
     pub start_ns: BootTime,
     /// When it last executed a program; `start_ns` if never.

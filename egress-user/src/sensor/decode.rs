@@ -139,6 +139,7 @@ fn exec_event(exec: &records::Exec, mut tail: Tail<'_>) -> Result<Exec, DecodeEr
             start_ns: exec.parent_start_ns,
         },
         origin: Origin::Kernel,
+        exec_id: Some(exec.exec_id),
         filename: until_nul(tail.take(exec.filename_len)?),
         interpreter: until_nul(tail.take(exec.interp_len)?),
         executable: file_ref(

@@ -10,7 +10,7 @@ use aya::maps::{HashMap as BpfHashMap, Map, MapData, stack::Stack};
 use egress_common::names::{MAP_ACTIVITY, MAP_FLOWS, MAP_FREE_SLOTS, MAP_SLOTS};
 use egress_common::slot::{
     ADDRESS_BOTH, ADDRESS_NONE, DIRECTION_ACCEPTED, DIRECTION_INITIATED, DIRECTION_LISTENING,
-    FlowKey, Slot, SlotRef, YES,
+    FlowKey, KEYED_NO, KEYED_OWNER, Slot, SlotRef, YES,
 };
 
 use super::SensorError;
@@ -267,16 +267,8 @@ impl Flows {
             if let Some(delta) = self.take_delta(number, &slot, now) {
                 tell(delta);
             }
-            if slot.keyed == YES {
-                let key = FlowKey {
-                    cookie: slot.cookie,
-                    start_ns: slot.key_start_ns,
-                    tgid: slot.key_tgid,
-                    dport: slot.dport,
-                    _pad: [0; 2],
-                    daddr: slot.daddr,
-                };
-                let _ = self.keys.remove(&key);
+            if slot.keyed != KEYED_NO {
+                let _ = self.keys.remove(&key(&slot));
             }
         }
         if let Some(live) = self.live.remove(&number)
@@ -294,6 +286,26 @@ impl Flows {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Under which `FLOWS` has the slot.
+fn key(slot: &Slot) -> FlowKey {
+    let shared = FlowKey {
+        cookie: slot.cookie,
+        dport: slot.dport,
+        daddr: slot.daddr,
+        ..FlowKey::default()
+    };
+    if slot.keyed != KEYED_OWNER {
+        return shared;
+    }
+    FlowKey {
+        start_ns: slot.start_ns,
+        tgid: slot.tgid,
+        uid: slot.uid,
+        exec_id: slot.exec_id,
+        ..shared
+    }
 }
 
 /// The parts of a delta that are not figures.
@@ -327,6 +339,7 @@ fn describe(id: FlowId, slot: &Slot) -> FlowDelta {
             Text::default()
         },
         owner_uid: owned.then_some(slot.uid),
+        owner_exec: owned.then_some(slot.exec_id),
         cgroup_id: if owned { slot.cgroup_id } else { 0 },
         netns: slot.netns,
         local,

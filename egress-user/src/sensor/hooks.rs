@@ -50,10 +50,16 @@ pub struct Hook {
     pub optional: bool,
 }
 
-const LEADER: [&str; 2] = ["task_group_leader", "task_start_boottime"];
+/// Who runs: a program that asks is refused without these.
+const CURRENT: [&str; 3] = [
+    "task_group_leader",
+    "task_start_boottime",
+    "task_self_exec_id",
+];
 const SOCKET: &[&str] = &[
-    LEADER[0],
-    LEADER[1],
+    CURRENT[0],
+    CURRENT[1],
+    CURRENT[2],
     "sock_family",
     "sock_protocol",
     "sock_net",
@@ -62,7 +68,7 @@ const SOCKET: &[&str] = &[
     "sock_daddr",
     "sock_v6_daddr",
 ];
-const PROCESS: &[&str] = &[LEADER[0], LEADER[1], "task_tgid", "task_pid"];
+const PROCESS: &[&str] = &[CURRENT[0], CURRENT[1], "task_tgid", "task_pid"];
 
 const fn hook(
     name: &'static str,
@@ -103,8 +109,8 @@ pub const HOOKS: &[Hook] = &[
         names::PROG_EXIT,
         Method::BtfTracepoint("sched_process_exit"),
         &[
-            LEADER[0],
-            LEADER[1],
+            CURRENT[0],
+            CURRENT[1],
             "task_tgid",
             "task_signal",
             "task_exit_code",
@@ -115,28 +121,28 @@ pub const HOOKS: &[Hook] = &[
         "connect4",
         names::PROG_CONNECT4,
         Method::CgroupSockAddr("connect4"),
-        &LEADER,
+        &CURRENT,
         "owner of the first packets and direction, IPv4",
     ),
     hook(
         "connect6",
         names::PROG_CONNECT6,
         Method::CgroupSockAddr("connect6"),
-        &LEADER,
+        &CURRENT,
         "owner of the first packets and direction, IPv6",
     ),
     hook(
         "sendmsg4",
         names::PROG_SENDMSG4,
         Method::CgroupSockAddr("sendmsg4"),
-        &LEADER,
+        &CURRENT,
         "destinations of unconnected UDP sends, IPv4",
     ),
     hook(
         "sendmsg6",
         names::PROG_SENDMSG6,
         Method::CgroupSockAddr("sendmsg6"),
-        &LEADER,
+        &CURRENT,
         "destinations of unconnected UDP sends, IPv6",
     ),
     hook(
@@ -151,8 +157,9 @@ pub const HOOKS: &[Hook] = &[
         names::PROG_SOCK_STATE,
         Method::BtfTracepoint("inet_sock_set_state"),
         &[
-            LEADER[0],
-            LEADER[1],
+            CURRENT[0],
+            CURRENT[1],
+            CURRENT[2],
             "sock_family",
             "sock_protocol",
             "sock_net",
@@ -194,7 +201,7 @@ pub const HOOKS: &[Hook] = &[
             "open",
             names::PROG_OPEN,
             Method::SyscallTracepoint("sys_exit_open"),
-            &LEADER,
+            &CURRENT,
             "files opened by open(2)",
         )
     },
@@ -202,7 +209,7 @@ pub const HOOKS: &[Hook] = &[
         "openat",
         names::PROG_OPENAT,
         Method::SyscallTracepoint("sys_exit_openat"),
-        &LEADER,
+        &CURRENT,
         "files opened by openat(2)",
     ),
     Hook {
@@ -211,7 +218,7 @@ pub const HOOKS: &[Hook] = &[
             "openat2",
             names::PROG_OPENAT2,
             Method::SyscallTracepoint("sys_exit_openat2"),
-            &LEADER,
+            &CURRENT,
             "files opened by openat2(2)",
         )
     },
@@ -221,7 +228,7 @@ pub const HOOKS: &[Hook] = &[
             "creat",
             names::PROG_CREAT,
             Method::SyscallTracepoint("sys_exit_creat"),
-            &LEADER,
+            &CURRENT,
             "files opened by creat(2)",
         )
     },

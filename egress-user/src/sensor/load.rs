@@ -27,7 +27,6 @@ const LOG_DEBUG: u8 = 4;
 /// # Errors
 /// The object does not fit this kernel, or there is no memory for its maps.
 pub fn load(config: &config::Sensor, offsets: &Offsets) -> Result<Ebpf, SensorError> {
-    let daemon = std::process::id();
     let level = if config.kernel_log {
         LOG_DEBUG
     } else {
@@ -37,9 +36,9 @@ pub fn load(config: &config::Sensor, offsets: &Offsets) -> Result<Ebpf, SensorEr
         config.slots / u32::try_from(egress_common::slot::ACTIVITY_CELL).unwrap_or(1);
     EbpfLoader::new()
         .override_global(names::GLOBAL_OFFSETS, offsets, true)
-        .override_global(names::GLOBAL_DAEMON_TGID, &daemon, true)
         .override_global("AYA_LOG_LEVEL", &level, false)
         .map_max_entries(names::MAP_SLOTS, config.slots)
+        .map_max_entries(names::MAP_TAKEN, config.slots)
         .map_max_entries(names::MAP_ACTIVITY, activity_cells)
         .map_max_entries(names::MAP_FREE_SLOTS, config.slots)
         .map_max_entries(names::MAP_PROCESS_RING, config.process_ring_bytes)

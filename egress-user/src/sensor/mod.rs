@@ -30,7 +30,10 @@ pub mod tracefs;
 use std::path::Path;
 
 use aya::Ebpf;
+use aya::maps::Array;
 use aya_log::EbpfLogger;
+use egress_common::state::{HostState, MAGIC};
+use egress_common::{ABI_VERSION, names};
 
 pub use error::SensorError;
 
@@ -57,6 +60,29 @@ pub struct Sensor {
     cgroup_paths: CgroupPaths,
     /// `None` once detached.
     ebpf: Option<Ebpf>,
+}
+
+/// Says who looks after the maps.
+fn tell_state(ebpf: &mut Ebpf, slots: u32) -> Result<(), SensorError> {
+    let map = ebpf
+        .map_mut(names::MAP_STATE)
+        .ok_or(SensorError::Object(names::MAP_STATE))?;
+    let mut state: Array<_, HostState> = map
+        .try_into()
+        .map_err(|_| SensorError::Object(names::MAP_STATE))?;
+    let now = clock::boot_now();
+    let value = HostState {
+        magic: MAGIC,
+        abi: ABI_VERSION,
+        daemon_tgid: std::process::id(),
+        attached_ns: now,
+        heartbeat_ns: now,
+        slots,
+        ..HostState::default()
+    };
+    state
+        .set(0, value, 0)
+        .map_err(|error| SensorError::Load(load::describe(&error)))
 }
 
 /// One reading of the kernel's memory.
@@ -88,6 +114,7 @@ impl Sensor {
         } else {
             None
         };
+        tell_state(&mut ebpf, config.slots)?;
         let hooks = load::attach(&mut ebpf, config, &offsets, &cgroup_root)?;
         Ok(Self {
             flows,

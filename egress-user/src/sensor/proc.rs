@@ -107,6 +107,7 @@ impl Reader<'_> {
                 start_ns: 0,
             },
             origin: Origin::Proc,
+            exec_id: None,
             executable,
             filename: Text::default(),
             interpreter: Text::default(),

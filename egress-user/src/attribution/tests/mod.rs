@@ -33,6 +33,7 @@ fn delta(id: u64, owner: Option<u32>) -> FlowDelta {
         owner: owner.map(key),
         owner_name: Text::from("comm"),
         owner_uid: owner.map(|_| 33),
+        owner_exec: owner.map(|_| 1),
         cgroup_id: 1,
         netns: 1,
         local: Some(address("192.0.2.1:40000")),

@@ -312,6 +312,7 @@ fn an_owner_without_records_is_made_from_the_flow() {
     );
     world.tell(Event::Exec(Box::new(Exec {
         origin: Origin::Kernel,
+        exec_id: None,
         ..exec(88, "/bin/88", &[])
     })));
     assert_eq!(

@@ -19,6 +19,7 @@ fn seed(tgid: u32, parent: u32, executable: &str) -> Exec {
             cut(key(parent))
         },
         origin: Origin::Proc,
+        exec_id: None,
         filename: Text::default(),
         interpreter: Text::default(),
         cgroup_path: Text::from("/system.slice/seeded.service"),

@@ -63,6 +63,7 @@ pub(crate) fn exec(tgid: u32, executable: &str, args: &[&str]) -> Exec {
         process: key(tgid),
         parent: ProcessKey::default(),
         origin: Origin::Kernel,
+        exec_id: None,
         executable: file(1000 + u64::from(tgid), executable),
         filename: Text::from(executable),
         interpreter: Text::from(executable),

@@ -363,6 +363,7 @@ fn a_process_from_before_our_time_is_incomplete_for_that_time() {
     world.exec(Exec {
         process: cut(key(2)),
         origin: Origin::Proc,
+        exec_id: None,
         filename: Text::default(),
         interpreter: Text::default(),
         ..exec(2, "/bin/agent", &[])

@@ -49,7 +49,8 @@ fn exec_bytes(flags: u16, parts: [&[u8]; 5]) -> Vec<u8> {
         exe_path_len: length(parts[2]),
         cwd_len: length(parts[3]),
         args_len: length(parts[4]),
-        _pad: [0; 3],
+        _pad: 0,
+        exec_id: 7,
     };
     [exec.as_bytes(), &parts.concat()].concat()
 }
