@@ -254,6 +254,7 @@ fn a_process_without_records_is_made_from_its_flow() {
         key: key(7),
         name: Text::from("evil\n"),
         uid: Some(0),
+        exec_id: None,
         cgroup_id: 5,
         netns: 4,
     };
@@ -275,6 +276,34 @@ fn a_process_without_records_is_made_from_its_flow() {
         Text::from("/bin/known"),
         "records are better"
     );
+}
+
+#[test]
+fn bytes_belong_to_the_image_and_the_user_that_sent_them() {
+    let mut world = World::new();
+    let mut image = |path: &str, exec_id| {
+        let mut exec = exec(7, path, &[]);
+        exec.exec_id = Some(exec_id);
+        world.exec(exec);
+    };
+    image("/bin/first", 4);
+    image("/bin/second", 5);
+    let mut seen = |exec_id, uid| {
+        let glimpse = Glimpse {
+            key: key(7),
+            uid: Some(uid),
+            exec_id: Some(exec_id),
+            ..Glimpse::default()
+        };
+        world.lineage.process_or(glimpse, 10)
+    };
+    let first = seen(4, 1000);
+    assert_eq!(first.executable.path, Text::from("/bin/first"));
+    let dropped = seen(5, 33);
+    assert_eq!(dropped.executable.path, Text::from("/bin/second"));
+    assert_eq!((dropped.identity.uid, dropped.identity.euid), (33, 33));
+    assert!(Arc::ptr_eq(&dropped, &seen(5, 33)), "made once");
+    assert_eq!(seen(5, 1000).identity.uid, 1000);
 }
 
 #[test]
