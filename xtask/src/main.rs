@@ -11,6 +11,7 @@ mod setup;
 mod step;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -64,6 +65,17 @@ enum Task {
     Build,
     /// Check formatting, clippy's lints for both targets, and the documentation.
     Lint,
+    /// Run the tests on real distribution kernels, in virtual machines.
+    ///
+    /// Kernels come from Debian's archive (the newest build of each line), are cached outside the tree, and run under
+    /// qemu's emulation: no KVM is needed, and nothing is said about speed. Writes docs/kernels.md.
+    Vm {
+        /// Lines of kernels: 5.10, 6.1, 6.12, 6.18, newest. All, unless named.
+        kernels: Vec<String>,
+        /// What to run in the guest instead of the tests, by its shell; for a look around.
+        #[arg(long)]
+        shell: Option<String>,
+    },
     /// Only install what a build needs.
     Setup {
         /// Also install what the tests and lints need.
@@ -81,6 +93,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Task::Lint => lint::run(),
+        Task::Vm { kernels, shell } => vm::run(&kernels, shell.as_deref()),
         Task::Setup { tests } => setup::build()
             .and_then(|toolchain| {
                 if tests {

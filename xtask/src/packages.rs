@@ -58,3 +58,16 @@ pub const KERNEL_TESTS: &[Package] = &[
         "unshare, nsenter, setpriv and setsid: senders in other namespaces, users, sessions",
     ),
 ];
+
+/// What virtual machines are made of.
+pub const VM: &[Package] = &[
+    package(
+        "busybox-static",
+        "the guest's init and shell, without libraries",
+    ),
+    package("cpio", "the guest's root file system"),
+    package("kmod", "depmod: which modules a module needs"),
+    package("qemu-system-x86", "runs the kernels, emulated"),
+    package("xz-utils", "unpacks modules"),
+    package("zstd", "unpacks modules of newer kernels"),
+];

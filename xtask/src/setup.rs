@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::packages::{KERNEL_TESTS, Package, RUST, RUST_LINTS};
+use crate::packages::{KERNEL_TESTS, Package, RUST, RUST_LINTS, VM};
 use crate::step::{quietly, say};
 use crate::toolchain::{self, LINKED, Toolchain};
 
@@ -76,6 +76,84 @@ pub fn test(toolchain: &Toolchain) -> Result<()> {
         );
         Ok(())
     }
+}
+
+/// What virtual machines need.
+///
+/// # Errors
+/// What could not be installed, and the commands that would do it.
+pub fn vm() -> Result<()> {
+    // A part of qemu that came from backports has to be removed for the release's qemu: then all of it comes from there.
+    if qemu_from_backports() && !installed("qemu-system-x86") {
+        from_backports("qemu-system-x86")?;
+    }
+    apt(VM)
+}
+
+/// Whether any part of qemu was installed from backports (`~bpo` in its version).
+fn qemu_from_backports() -> bool {
+    Command::new("dpkg-query")
+        .args([
+            "--show",
+            "--showformat=${db:Status-Status} ${Version}\n",
+            "qemu-*",
+        ])
+        .stderr(Stdio::null())
+        .output()
+        .is_ok_and(|done| {
+            String::from_utf8_lossy(&done.stdout)
+                .lines()
+                .any(|line| line.starts_with("installed ") && line.contains("~bpo"))
+        })
+}
+
+/// Installs a package from this release's backports, with package lists of our own: the host's sources are not touched.
+fn from_backports(package: &str) -> Result<()> {
+    let system = std::fs::read_to_string("/etc/os-release")?;
+    let codename = system
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
+        .context("/etc/os-release names no release")?;
+    let dir = crate::vm::cache()?.join("backports");
+    for place in ["lists/partial", "cache/archives/partial"] {
+        std::fs::create_dir_all(dir.join(place))?;
+    }
+    let (mirror, keyring) = (crate::vm::mirror("/debian")?, crate::vm::KEYRING);
+    let source = format!("deb [signed-by={keyring}] {mirror}");
+    std::fs::write(
+        dir.join("sources.list"),
+        format!("{source} {codename} main\n{source} {codename}-backports main\n"),
+    )?;
+    let dir = dir.display();
+    let options = [
+        format!("-oDir::State::Lists={dir}/lists"),
+        format!("-oDir::Cache={dir}/cache"),
+        format!("-oDir::Etc::SourceList={dir}/sources.list"),
+        "-oDir::Etc::SourceParts=/dev/null".to_owned(),
+        "-oAcquire::Languages=none".to_owned(),
+    ];
+    quietly(
+        &format!("reading the package lists of {codename}-backports"),
+        as_root("apt-get").args(&options).args(["-qq", "update"]),
+    )?;
+    let mut install = as_root("apt-get");
+    install
+        .args(&options)
+        .args([
+            "install",
+            "--yes",
+            "--no-remove",
+            "--no-install-recommends",
+            "-t",
+        ])
+        .arg(format!("{codename}-backports"))
+        .arg(package);
+    quietly(
+        &format!(
+            "installing {package} from {codename}-backports, from where a part of it is here already"
+        ),
+        &mut install,
+    )
 }
 
 /// Whether this process is root.
