@@ -10,6 +10,7 @@
 #![no_std]
 
 pub mod counters;
+pub mod helpers;
 pub mod interface;
 pub mod names;
 pub mod offsets;

@@ -8,6 +8,8 @@ pub const MAP_ACTIVITY: &str = "ACTIVITY";
 pub const MAP_FREE_SLOTS: &str = "FREE_SLOTS";
 /// Hash from [`FlowKey`](crate::slot::FlowKey) to [`SlotRef`](crate::slot::SlotRef).
 pub const MAP_FLOWS: &str = "FLOWS";
+/// LRU hash from socket cookies to [`SocketState`](crate::slot::SocketState), where tracing programs have no socket storage.
+pub const MAP_SOCKETS_BY_COOKIE: &str = "SOCKETS_BY_COOKIE";
 /// Per-CPU array of [`Counter`](crate::counters::Counter), indexed by the constants of [`crate::counters`].
 pub const MAP_COUNTERS: &str = "COUNTERS";
 /// Ring of process records: fork, exec, exit.
@@ -25,10 +27,25 @@ pub const MAP_INTERFACES: &str = "INTERFACES";
 /// Read-only global: [`Offsets`](crate::offsets::Offsets).
 pub const GLOBAL_OFFSETS: &str = "OFFSETS";
 
+/// Read-only global: [`Helpers`](crate::helpers::Helpers).
+pub const GLOBAL_HELPERS: &str = "HELPERS";
+
 /// Application bytes: `tp_btf/sock_send_length`.
 pub const PROG_SEND: &str = "egress_send";
 /// Received application bytes: `tp_btf/sock_recv_length`.
 pub const PROG_RECV: &str = "egress_recv";
+/// Application bytes before 6.3: `fexit/inet_sendmsg`.
+pub const PROG_INET_SEND: &str = "egress_send_in4";
+/// See [`PROG_INET_SEND`]: `fexit/inet6_sendmsg`.
+pub const PROG_INET6_SEND: &str = "egress_send_in6";
+/// See [`PROG_INET_SEND`]: `fexit/inet_sendpage`, by which `sendfile` and `splice` sent before 6.5.
+pub const PROG_PAGE_SEND: &str = "egress_sendpage";
+/// See [`PROG_INET_SEND`]: `fexit/packet_sendmsg`.
+pub const PROG_PACKET_SEND: &str = "egress_send_pkt";
+/// Received bytes before 6.3: `fexit/inet_recvmsg`.
+pub const PROG_INET_RECV: &str = "egress_recv_in4";
+/// See [`PROG_INET_RECV`]: `fexit/inet6_recvmsg`.
+pub const PROG_INET6_RECV: &str = "egress_recv_in6";
 /// Wire bytes: `cgroup_skb/egress`.
 pub const PROG_WIRE: &str = "egress_wire";
 /// Socket states: `tp_btf/inet_sock_set_state`.
@@ -67,3 +84,7 @@ pub const PROG_IO_URING: &str = "egress_uring";
 pub const PROG_SOCKET: &str = "egress_socket";
 /// Packet rings and queue bypass: `tracepoint/syscalls/sys_enter_setsockopt`.
 pub const PROG_SOCKOPT: &str = "egress_sockopt";
+/// Files: `lsm/file_open`.
+pub const PROG_FILE_LSM: &str = "egress_file_lsm";
+/// Files: `fentry/security_file_open`.
+pub const PROG_FILE_FENTRY: &str = "egress_file_fen";

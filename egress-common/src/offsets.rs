@@ -84,6 +84,7 @@ offsets! {
     file_f_path: "file"."f_path", "path of an open file";
     file_f_inode: "file"."f_inode", "inode of an open file";
     file_f_mode: "file"."f_mode", "FMODE bits";
+    file_f_flags: "file"."f_flags", "open flags";
     path_mnt: "path"."mnt", "mount";
     path_dentry: "path"."dentry", "name";
     dentry_d_parent: "dentry"."d_parent", "directory";
@@ -113,6 +114,7 @@ offsets! {
     mnt_ns_inum: "mnt_namespace"."ns.inum", "inode number";
     nsproxy_pid_ns: "nsproxy"."pid_ns_for_children", "pid namespace (of the children: the same, but for a process that unshared)";
     pid_ns_inum: "pid_namespace"."ns.inum", "inode number";
+    socket_sk: "socket"."sk", "what lies below a struct socket";
     sock_family: "sock"."__sk_common.skc_family", "address family";
     sock_daddr: "sock"."__sk_common.skc_daddr", "remote IPv4 address";
     sock_rcv_saddr: "sock"."__sk_common.skc_rcv_saddr", "local IPv4 address";

@@ -5,8 +5,8 @@
 //! [`RETELL_OPEN_NS`], and the path once for each name within [`RETELL_NAME_NS`]: cost follows novelty, not repetition.
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_ktime_get_boot_ns};
-use aya_ebpf::macros::tracepoint;
-use aya_ebpf::programs::TracePointContext;
+use aya_ebpf::macros::{fentry, lsm, tracepoint};
+use aya_ebpf::programs::{FEntryContext, LsmContext, TracePointContext};
 use egress_common::counters::{FILE_REPEATED, FILE_TRUNCATED, FILE_UNREADABLE, LOST_FILE};
 use egress_common::records::{
     ACCESS_CREATE, ACCESS_READ, ACCESS_WRITE, FILE_PATH_MAX, FLAG_TRUNCATED, File, FileIdentity,
@@ -28,6 +28,8 @@ const RETELL_NAME_NS: u64 = 60_000_000_000;
 const FMODE_READ: u32 = 1;
 const FMODE_WRITE: u32 = 2;
 const FMODE_CREATED: u32 = 0x0010_0000;
+/// `__FMODE_EXEC`, in `f_flags`.
+const FMODE_EXEC: u32 = 0x20;
 /// File types of `st_mode`.
 const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
@@ -107,6 +109,32 @@ fn is_pseudo(magic: u64) -> bool {
     )
 }
 
+/// `lsm/file_open`: `(struct file *file)`. Zero lets the next module decide (Linux `security/security.c`).
+#[lsm(hook = "file_open")]
+pub fn egress_file_lsm(ctx: LsmContext) -> i32 {
+    let file: *const u8 = ctx.arg(0);
+    opening(file as u64);
+    0
+}
+
+/// `security_file_open(struct file *file)`.
+#[fentry(function = "security_file_open")]
+pub fn egress_file_fen(ctx: FEntryContext) -> i32 {
+    let file: *const u8 = ctx.arg(0);
+    opening(file as u64);
+    0
+}
+
+/// The kernel is about to open a file, whoever asked: also io_uring, 32-bit programs, `open_by_handle_at`.
+#[inline(always)]
+fn opening(file: u64) {
+    // What exec opens is told by exec.
+    let flags: u32 = read(file, offset!(file_f_flags)).unwrap_or(0);
+    if flags & FMODE_EXEC == 0 {
+        observe(file);
+    }
+}
+
 #[inline(always)]
 fn opened(ctx: &TracePointContext) -> u32 {
     let Ok(fd) = (unsafe { ctx.read_at::<i64>(RETURN_VALUE) }) else {
@@ -115,18 +143,24 @@ fn opened(ctx: &TracePointContext) -> u32 {
     if fd < 0 {
         return 0;
     }
-    let file = file_of(unsafe { bpf_get_current_task() }, fd as u32);
+    observe(file_of(unsafe { bpf_get_current_task() }, fd as u32));
+    0
+}
+
+/// A file is opened: tells it, if it is one that can hold data.
+#[inline(always)]
+fn observe(file: u64) {
     let Some(identity) = identify(file) else {
         count(FILE_UNREADABLE, 0);
-        return 0;
+        return;
     };
     let kind = identity.mode & S_IFMT;
     if kind != S_IFREG && kind != S_IFBLK && kind != S_IFIFO {
-        return 0;
+        return;
     }
     let super_block = pointer(pointer(file, offset!(file_f_inode)), offset!(inode_i_sb));
     if is_pseudo(pointer(super_block, offset!(sb_s_magic))) {
-        return 0;
+        return;
     }
     let mode: u32 = read(file, offset!(file_f_mode)).unwrap_or(0);
     let access = if mode & FMODE_READ != 0 {
@@ -143,11 +177,11 @@ fn opened(ctx: &TracePointContext) -> u32 {
         0
     };
     if access == 0 {
-        return 0;
+        return;
     }
     let who = Current::get();
     if who.tgid == daemon_tgid() {
-        return 0;
+        return;
     }
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let key = OpenKey {
@@ -160,14 +194,13 @@ fn opened(ctx: &TracePointContext) -> u32 {
     };
     if recent(OPENED.get_ptr(&key), now, RETELL_OPEN_NS) {
         count(FILE_REPEATED, 0);
-        return 0;
+        return;
     }
     if !tell(file, identity, access, &who, now) {
-        return 0;
+        return;
     }
     // Told: only now, so that a lost record is told again at the next open.
     let _ = OPENED.insert(&key, &now, 0);
-    0
 }
 
 #[inline(always)]

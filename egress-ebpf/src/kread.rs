@@ -1,13 +1,13 @@
 //! The only place that reads kernel memory by offset.
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_current_uid_gid,
-    bpf_probe_read_kernel,
+    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
+    bpf_get_current_uid_gid, bpf_get_socket_cookie, bpf_probe_read_kernel,
 };
 use core::mem::{MaybeUninit, size_of};
 use egress_common::offsets::MISSING;
 
-use crate::maps::offset;
+use crate::maps::{has, offset};
 
 /// Reads a `T` at `offset` behind `base`. `None` when this kernel has no such field, when `base` is null, or on a fault.
 #[inline(always)]
@@ -58,14 +58,33 @@ pub struct Current {
 }
 
 impl Current {
-    /// The current process. Only meaningful in process context.
+    /// The current process, for a tracing program. Only meaningful in process context.
     #[inline(always)]
     pub fn get() -> Self {
-        let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+        if !has!(current_task_btf) {
+            return Self::by_reads();
+        }
         let (start_ns, exec_id) = unsafe {
             let task: *const u8 = bpf_get_current_task_btf().cast();
             (start_of(task), typed(task, offset!(task_self_exec_id)))
         };
+        Self::with(start_ns, exec_id)
+    }
+
+    /// The current process, for a cgroup program, which has no typed task on most kernels.
+    #[inline(always)]
+    pub fn by_reads() -> Self {
+        let task = unsafe { bpf_get_current_task() };
+        let leader = pointer(task, offset!(task_group_leader));
+        Self::with(
+            pointer(leader, offset!(task_start_boottime)),
+            read(task, offset!(task_self_exec_id)).unwrap_or(0),
+        )
+    }
+
+    #[inline(always)]
+    fn with(start_ns: u64, exec_id: u32) -> Self {
+        let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
         Self {
             tgid: (pid_tgid >> 32) as u32,
             pid_tgid,
@@ -85,5 +104,19 @@ pub unsafe fn start_of(task: *const u8) -> u64 {
     unsafe {
         let leader: *const u8 = typed(task, offset!(task_group_leader));
         typed(leader, offset!(task_start_boottime))
+    }
+}
+
+/// The cookie of a `struct sock` whose type the verifier knows, in a tracing program; 0 when it has none yet and this
+/// kernel lets no tracing program make one.
+///
+/// # Safety
+/// As [`typed`].
+#[inline(always)]
+pub unsafe fn cookie_of(sk: *const u8) -> u64 {
+    if has!(socket_cookie) {
+        unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) }
+    } else {
+        unsafe { typed(sk, offset!(sock_cookie)) }
     }
 }

@@ -1,7 +1,7 @@
 //! The eBPF programs of `egress`: they copy, count and aggregate. What anything means is decided in user space.
 //!
 //! In: kernel events. Out: bytes summed in slots and counters (maps), detail in rings.
-//! One file per thing observed: [`send`] (application bytes), [`wire`] (packets), [`sockets`] (state, direction,
+//! One file per thing observed: [`send`] (application bytes; [`calls`] on older kernels), [`wire`] (packets), [`sockets`] (state, direction,
 //! destinations), [`processes`] (fork, exec, exit), [`files`] (opens). [`slots`] finds the place of a byte,
 //! [`emit`] is the only way into a ring, [`kread`] the only way to read kernel memory by offset, [`path`] walks names.
 //!
@@ -37,6 +37,7 @@
     reason = "the program macros hand contexts over by value"
 )]
 
+mod calls;
 mod count;
 mod emit;
 mod files;

@@ -4,6 +4,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SkStorage, Sta
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::RingBuf;
 use egress_common::counters::{COUNTERS as COUNTER_CELLS, Counter};
+use egress_common::helpers::Helpers;
 use egress_common::interface::{InterfaceCell, InterfaceKey};
 use egress_common::offsets::Offsets;
 use egress_common::records::{EXEC_TAIL_MAX, Exec, FILE_PATH_MAX, File, NAME_PAYLOAD_MAX, Name};
@@ -37,6 +38,11 @@ pub static FLOWS: HashMap<FlowKey, SlotRef, 16_384> = HashMap::new();
 /// Socket-local storage.
 #[btf_map]
 pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();
+
+/// The same, by socket cookie, for kernels whose tracing programs have no socket storage.
+#[btf_map]
+pub static SOCKETS_BY_COOKIE: LruHashMap<u64, SocketState, { DEFAULT_SLOTS as usize }> =
+    LruHashMap::new();
 
 /// From the sendmsg hook to the send hook of the same thread: where this unconnected send goes.
 #[btf_map]
@@ -97,6 +103,19 @@ pub static FILE_SCRATCH: PerCpuArray<FileScratch, 1> = PerCpuArray::new();
 /// Field offsets on this kernel. Set by the loader; constant to the verifier, because the section is frozen.
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::UNKNOWN;
+
+/// What this kernel's tracing programs may call. Set by the loader.
+#[unsafe(no_mangle)]
+pub static HELPERS: Helpers = Helpers::ALL;
+
+/// Whether a helper is there.
+macro_rules! has {
+    ($helper:ident) => {
+        $crate::maps::loaded(&raw const $crate::maps::HELPERS.$helper)
+            == egress_common::helpers::PRESENT
+    };
+}
+pub(crate) use has;
 
 /// One offset, as the loader set it.
 macro_rules! offset {

@@ -2,10 +2,8 @@
 //!
 //! `sock_send_length` (Linux 6.3, `include/trace/events/sock.h`) fires in process context for every way of sending.
 
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use aya_log_ebpf::debug;
 use egress_common::counters::{
     APP_LOCAL_FAMILY, APP_NO_SLOT, APP_NO_STORAGE, APP_TOTAL, RX_TOTAL, SEND_NO_DESTINATION,
 };
@@ -15,7 +13,7 @@ use egress_common::slot::{
 };
 
 use crate::count::count;
-use crate::kread::{self, Current, typed};
+use crate::kread::{Current, cookie_of, typed};
 use crate::maps::{PENDING, offset};
 use crate::slots::{self, Origin, Place, Remote};
 
@@ -73,34 +71,31 @@ pub fn v4_mapped(addr: [u8; 4]) -> [u8; 16] {
 /// `tp_btf/sock_send_length`: `(struct sock *sk, int ret, int flags)`.
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn egress_send(ctx: BtfTracePointContext) -> i32 {
-    let sent: i32 = ctx.arg(1);
-    if sent <= 0 {
-        return 0;
+    sent(ctx.arg(0), ctx.arg(1));
+    0
+}
+
+/// A send call on `sk` returned `returned`.
+#[inline(always)]
+pub fn sent(sk: *const u8, returned: i32) {
+    if returned <= 0 {
+        return;
     }
-    let bytes = sent as u64;
-    let sk: *const u8 = ctx.arg(0);
+    let bytes = returned as u64;
     let family: u16 = unsafe { typed(sk, offset!(sock_family)) };
     if !(family == AF_INET || family == AF_INET6 || family == AF_PACKET || family == AF_VSOCK) {
-        count(APP_LOCAL_FAMILY, bytes);
-        return 0;
+        return count(APP_LOCAL_FAMILY, bytes);
     }
     count(APP_TOTAL, bytes);
-    let Some(state) = slots::storage(sk.cast_mut().cast(), true) else {
-        count(APP_NO_STORAGE, bytes);
-        return 0;
+    let cookie = unsafe { cookie_of(sk) };
+    let Some(state) = slots::storage(sk.cast_mut().cast(), || cookie, true) else {
+        return count(APP_NO_STORAGE, bytes);
     };
     let who = Current::get();
-    let cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
-    if let Some(place) = place_of(sk, state, cookie, family, &who) {
-        slots::add_app(place, bytes);
-    } else {
-        debug!(
-            &ctx,
-            "send: no slot for {} bytes of tgid {}", bytes, who.tgid
-        );
-        count(APP_NO_SLOT, bytes);
+    match place_of(sk, state, cookie, family, &who) {
+        Some(place) => slots::add_app(place, bytes),
+        None => count(APP_NO_SLOT, bytes),
     }
-    0
 }
 
 /// The slot for a send of `who`.
@@ -150,27 +145,32 @@ fn place_of(
 /// `tp_btf/sock_recv_length`: `(struct sock *sk, int ret, int flags)`.
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn egress_recv(ctx: BtfTracePointContext) -> i32 {
-    let received: i32 = ctx.arg(1);
-    let flags: i32 = ctx.arg(2);
-    if received <= 0 || flags & MSG_PEEK != 0 {
-        return 0;
+    received(ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// A receive call on `sk` with `flags` returned `returned`.
+#[inline(always)]
+pub fn received(sk: *const u8, returned: i32, flags: i32) {
+    if returned <= 0 || flags & MSG_PEEK != 0 {
+        return;
     }
-    let sk: *const u8 = ctx.arg(0);
     let family: u16 = unsafe { typed(sk, offset!(sock_family)) };
     if family != AF_INET && family != AF_INET6 {
-        return 0;
+        return;
     }
-    let bytes = received as u64;
+    let bytes = returned as u64;
     count(RX_TOTAL, bytes);
-    let Some(state) = slots::storage(sk.cast_mut().cast(), true) else {
-        return 0;
+    let cookie = unsafe { cookie_of(sk) };
+    let Some(state) = slots::storage(sk.cast_mut().cast(), || cookie, true) else {
+        return;
     };
     if let Some(place) = slots::find(unsafe { (*state).slot }) {
         if unsafe { (*place.slot).owned } == 0 {
-            slots::own(place.slot, &kread::Current::get());
+            slots::own(place.slot, &Current::get());
         }
         slots::add_rx(place, bytes);
-        return 0;
+        return;
     }
     if unsafe { (*state).direction } == DIRECTION_UNKNOWN {
         // Nothing was sent before: the peer began.
@@ -179,7 +179,6 @@ pub fn egress_recv(ctx: BtfTracePointContext) -> i32 {
     let protocol: u16 = unsafe { typed(sk, offset!(sock_protocol)) };
     if protocol == IPPROTO_TCP {
         // A slot only for what can send (ACKs at least); a pure UDP receiver needs none.
-        let cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
         let origin = origin_of(sk, cookie, unsafe { (*state).direction });
         if let Some(place) = slots::for_process(state, &origin, &Current::get()) {
             if let Some(remote) = remote_of(sk, family) {
@@ -188,5 +187,4 @@ pub fn egress_recv(ctx: BtfTracePointContext) -> i32 {
             slots::add_rx(place, bytes);
         }
     }
-    0
 }

@@ -12,9 +12,10 @@ use egress_common::slot::{
 
 use crate::count::{add, count};
 use crate::kread::Current;
-use crate::maps::{ACTIVITY, FLOWS, FREE_SLOTS, SLOTS, SOCKETS};
+use crate::maps::{ACTIVITY, FLOWS, FREE_SLOTS, SLOTS, SOCKETS, SOCKETS_BY_COOKIE, has};
 
 const BPF_SK_STORAGE_GET_F_CREATE: u64 = 1;
+const BPF_NOEXIST: u64 = 1;
 
 /// The far end of a flow.
 #[derive(Clone, Copy)]
@@ -40,9 +41,17 @@ pub struct Place {
     pub reference: SlotRef,
 }
 
-/// The socket's storage; made when `create` and not there.
+/// The socket's storage; made when `create` and not there. `cookie` is asked only on kernels whose tracing programs have
+/// no socket storage: there all programs meet at the cookie.
 #[inline(always)]
-pub fn storage(sk: *mut c_void, create: bool) -> Option<*mut SocketState> {
+pub fn storage(
+    sk: *mut c_void,
+    cookie: impl FnOnce() -> u64,
+    create: bool,
+) -> Option<*mut SocketState> {
+    if !has!(socket_storage) {
+        return storage_by_cookie(cookie(), create);
+    }
     let map = &raw const SOCKETS;
     let flags = if create {
         BPF_SK_STORAGE_GET_F_CREATE
@@ -53,6 +62,35 @@ pub fn storage(sk: *mut c_void, create: bool) -> Option<*mut SocketState> {
         unsafe { bpf_sk_storage_get(map.cast_mut().cast(), sk, core::ptr::null_mut(), flags) }
             .cast();
     if state.is_null() { None } else { Some(state) }
+}
+
+#[inline(always)]
+fn storage_by_cookie(cookie: u64, create: bool) -> Option<*mut SocketState> {
+    if cookie == 0 {
+        return None;
+    }
+    if let Some(state) = SOCKETS_BY_COOKIE.get_ptr_mut(&cookie) {
+        return Some(state);
+    }
+    if !create {
+        return None;
+    }
+    let state = SocketState {
+        slot: SlotRef {
+            number: 0,
+            generation: 0,
+        },
+        direction: 0,
+        unconnected: 0,
+        named: 0,
+        _pad: 0,
+        netns: 0,
+        hello_left: 0,
+        _pad1: 0,
+    };
+    // Not over one that another processor made meanwhile; if there is no room, the lookup misses.
+    let _ = SOCKETS_BY_COOKIE.insert(&cookie, &state, BPF_NOEXIST);
+    SOCKETS_BY_COOKIE.get_ptr_mut(&cookie)
 }
 
 /// The slot behind a reference, unless user space has taken it back meanwhile.

@@ -15,7 +15,7 @@ use egress_common::slot::{
 };
 
 use crate::count::count;
-use crate::kread::{Current, pointer, read, typed};
+use crate::kread::{Current, cookie_of, pointer, read, typed};
 use crate::maps::{PENDING, PendingSend, offset};
 use crate::send::{origin_of, v4_mapped};
 use crate::slots::{self, Origin, Remote};
@@ -100,14 +100,14 @@ fn destination(ctx: *mut bpf_sock_addr, family: u16, unconnected: bool) {
     if sk.is_null() {
         return;
     }
-    let Some(state) = slots::storage(sk.cast(), true) else {
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.cast()) };
+    let Some(state) = slots::storage(sk.cast(), || cookie, true) else {
         return;
     };
     if unsafe { (*state).direction } == DIRECTION_UNKNOWN {
         unsafe { (*state).direction = DIRECTION_INITIATED };
     }
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.cast()) };
-    let who = Current::get();
+    let who = Current::by_reads();
     let origin = Origin {
         cookie,
         netns: netns_of_current(),
@@ -163,7 +163,11 @@ fn netns_of_current() -> u32 {
 pub fn egress_release(ctx: SockContext) -> i32 {
     let sk: *mut bpf_sock = ctx.sock;
     if unsafe { (*sk).type_ } != SOCK_STREAM
-        && let Some(state) = slots::storage(sk.cast(), false)
+        && let Some(state) = slots::storage(
+            sk.cast(),
+            || unsafe { bpf_get_socket_cookie(sk.cast()) },
+            false,
+        )
     {
         slots::close(state);
     }
@@ -179,12 +183,15 @@ pub fn egress_state(ctx: BtfTracePointContext) -> i32 {
     }
     let sk: *const u8 = ctx.arg(0);
     if new == TCP_CLOSE {
-        if let Some(state) = slots::storage(sk.cast_mut().cast(), false) {
+        if let Some(state) =
+            slots::storage(sk.cast_mut().cast(), || unsafe { cookie_of(sk) }, false)
+        {
             slots::close(state);
         }
         return 0;
     }
-    let Some(state) = slots::storage(sk.cast_mut().cast(), true) else {
+    let Some(state) = slots::storage(sk.cast_mut().cast(), || unsafe { cookie_of(sk) }, true)
+    else {
         return 0;
     };
     if new == TCP_SYN_RECV {
@@ -193,7 +200,7 @@ pub fn egress_state(ctx: BtfTracePointContext) -> i32 {
     }
     // Process context: whoever listens owns the SYN-ACKs, and what its children send before they are used.
     unsafe { (*state).direction = DIRECTION_LISTENING };
-    let cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
+    let cookie = unsafe { cookie_of(sk) };
     let origin = origin_of(sk, cookie, DIRECTION_LISTENING);
     if let Some(place) = slots::for_process(state, &origin, &Current::get()) {
         let port: u16 = unsafe { typed(sk, offset!(sock_num)) };

@@ -73,7 +73,11 @@ fn count_packet(skb: *mut __sk_buff) {
     }
     let (kind, family, protocol) =
         unsafe { ((*sk).type_, (*sk).family as u16, (*sk).protocol as u16) };
-    let Some(state) = slots::storage(sk.cast(), true) else {
+    let Some(state) = slots::storage(
+        sk.cast(),
+        || unsafe { bpf_get_socket_cookie(skb.cast()) },
+        true,
+    ) else {
         return count_n(WIRE_NO_STORAGE, bytes, packets);
     };
     let stream = kind == SOCK_STREAM;

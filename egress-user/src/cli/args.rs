@@ -95,6 +95,20 @@ pub(super) struct Run {
     /// No live view on standard output.
     #[arg(short, long)]
     pub quiet: bool,
+    /// How to observe.
+    #[command(flatten)]
+    pub hooks: Hooks,
+}
+
+/// How to observe, over what the configuration says.
+#[derive(Args, Debug)]
+pub(super) struct Hooks {
+    /// Use this method, whatever else the kernel has; `egress doctor` shows features and methods. Repeatable.
+    #[arg(long = "method", value_name = "FEATURE=METHOD", value_parser = pair)]
+    pub methods: Vec<(String, String)>,
+    /// The running kernel's BTF, where /sys/kernel/btf/vmlinux is hidden. It has to be of this very kernel.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub btf: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -106,6 +120,12 @@ pub(super) struct StateDir {
 
 #[derive(Args, Debug)]
 pub(super) struct Doctor {
+    /// The configuration to try, TOML.
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// How to observe.
+    #[command(flatten)]
+    pub hooks: Hooks,
     /// As JSON, for programs.
     #[arg(long)]
     pub json: bool,
@@ -121,6 +141,14 @@ pub(super) enum Config {
     },
     /// Print every setting with its meaning, range and default.
     Example,
+}
+
+/// `FEATURE=METHOD`.
+fn pair(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .filter(|(feature, method)| !feature.is_empty() && !method.is_empty())
+        .map(|(feature, method)| (feature.to_owned(), method.to_owned()))
+        .ok_or_else(|| "expected FEATURE=METHOD, such as files=tracepoint".to_owned())
 }
 
 /// Whole seconds, or a duration as the configuration has it.

@@ -36,6 +36,9 @@ pub(super) fn table(report: &DoctorReport) -> String {
             };
             let gives = match &hook.reason {
                 None => hook.gives.to_owned(),
+                Some(reason) if hook.state == HookState::Ok => {
+                    format!("{} ({reason})", hook.gives)
+                }
                 Some(reason) => format!("{reason} (lost: {})", hook.gives),
             };
             [

@@ -53,20 +53,26 @@ fn command(command: Command) -> Exit {
                 Err(error) => failed((&error).into(), &error),
             },
         },
-        Command::Doctor(args) => match runtime::doctor() {
-            Err(error) => failed((&error).into(), &error),
-            Ok(report) => {
-                let text = if args.json {
-                    doctor::json(&report)
-                } else {
-                    doctor::table(&report)
-                };
-                match print(&text) {
-                    Exit::Ok => (&report.verdict).into(),
-                    exit => exit,
-                }
+        Command::Doctor(args) => {
+            let json = args.json;
+            match resolve::doctor(args) {
+                Err(error) => failed((&error).into(), &error),
+                Ok(config) => match runtime::doctor(config.sensor) {
+                    Err(error) => failed((&error).into(), &error),
+                    Ok(report) => {
+                        let text = if json {
+                            doctor::json(&report)
+                        } else {
+                            doctor::table(&report)
+                        };
+                        match print(&text) {
+                            Exit::Ok => (&report.verdict).into(),
+                            exit => exit,
+                        }
+                    }
+                },
             }
-        },
+        }
         Command::Unload(args) => match runtime::unload(&args.state_dir) {
             Err(error) => failed((&error).into(), &error),
             Ok(removed) if removed.is_empty() => print("nothing was loaded\n"),

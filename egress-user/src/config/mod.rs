@@ -95,6 +95,10 @@ pub struct Sensor {
     pub kernel_log: bool,
     /// Hooks not to attach, by the names that `egress doctor` shows.
     pub disable: Vec<String>,
+    /// Methods to use whatever else there is: feature and method, by the names that `egress doctor` shows.
+    pub methods: BTreeMap<String, String>,
+    /// The running kernel's BTF, where it is not at its usual place.
+    pub btf: Option<PathBuf>,
 }
 
 impl Default for Sensor {
@@ -106,6 +110,8 @@ impl Default for Sensor {
             file_ring_bytes: 4 << 20,
             kernel_log: false,
             disable: Vec::new(),
+            methods: BTreeMap::new(),
+            btf: None,
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -42,6 +42,8 @@ pub(super) struct Sensor {
     pub file_ring_bytes: Value<Bytes>,
     pub kernel_log: Option<bool>,
     pub disable: Option<Vec<Spanned<String>>>,
+    pub methods: BTreeMap<Spanned<String>, Spanned<String>>,
+    pub btf: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -72,6 +72,16 @@ impl Check<'_> {
                 Some(names) => self.names(names)?,
                 None => default.disable,
             },
+            methods: raw
+                .methods
+                .into_iter()
+                .map(|(feature, method)| {
+                    self.name(&feature.span(), feature.as_ref())?;
+                    self.name(&method.span(), method.as_ref())?;
+                    Ok((feature.into_inner(), method.into_inner()))
+                })
+                .collect::<Result<_>>()?,
+            btf: raw.btf,
         })
     }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::pipeline::{Pipeline, SensorHealth, total};
 use super::{LOCK, RunError};
 use crate::config::{EventsTarget, RunOptions};
-use crate::model::BootTime;
+use crate::model::{BootTime, HookState};
 use crate::outlet::console::Console;
 use crate::outlet::http::{self, State};
 use crate::outlet::metrics::Metrics;
@@ -31,7 +31,8 @@ const LIVE: Duration = Duration::from_secs(1);
 pub fn run(options: &RunOptions) -> Result<(), RunError> {
     // Everything that can be wrong without touching the kernel comes first.
     privilege::check().map_err(|missing| RunError::NoPrivilege(missing.to_string()))?;
-    let btf = Path::new(fields::VMLINUX);
+    let btf = options.config.sensor.btf.as_deref();
+    let btf = btf.unwrap_or_else(|| Path::new(fields::VMLINUX));
     fields::from_host(btf)?;
     CgroupRoot::find()?;
     let _guard = Guard::acquire(Path::new(LOCK))
@@ -45,6 +46,10 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     let started = clock::boot_now();
     for hook in sensor.hooks() {
         if let Some(reason) = &hook.reason {
+            if hook.state == HookState::Ok {
+                log::info!("hook {}: {}: {reason}", hook.hook, hook.method);
+                continue;
+            }
             log::warn!(
                 "hook {} ({}): {reason}; without it: {}",
                 hook.hook,

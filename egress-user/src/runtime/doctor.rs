@@ -1,9 +1,7 @@
 //! What works here: attaches every hook for a moment, and says how that went.
 
-use std::path::Path;
-
 use super::{RunError, blind};
-use crate::config::Config;
+use crate::config;
 use crate::model::{DoctorReport, HookState, Verdict};
 use crate::sensor::cgroups::CgroupRoot;
 use crate::sensor::{Sensor, fields, guard, privilege};
@@ -12,7 +10,7 @@ use crate::sensor::{Sensor, fields, guard, privilege};
 ///
 /// # Errors
 /// None today: what is wrong is in the report.
-pub fn doctor() -> Result<DoctorReport, RunError> {
+pub fn doctor(mut sensor: config::Sensor) -> Result<DoctorReport, RunError> {
     let uname = rustix::system::uname();
     let mut host = vec![
         (
@@ -30,7 +28,8 @@ pub fn doctor() -> Result<DoctorReport, RunError> {
         Ok(()) => host.push(("privileges".into(), "enough".into())),
         Err(missing) => stops.push(missing.to_string()),
     }
-    let btf = Path::new(fields::VMLINUX);
+    let btf = sensor.btf.clone().unwrap_or_else(|| fields::VMLINUX.into());
+    let btf = btf.as_path();
     match fields::from_host(btf) {
         Ok(offsets) => {
             let missing: Vec<_> = offsets.missing().collect();
@@ -51,7 +50,6 @@ pub fn doctor() -> Result<DoctorReport, RunError> {
         host.push(("daemon".into(), "an egress daemon runs on this host".into()));
     }
     // Small maps: they live for a moment.
-    let mut sensor = Config::default().sensor;
     (
         sensor.slots,
         sensor.process_ring_bytes,

@@ -6,6 +6,9 @@ use super::fields::FieldsError;
 /// Why the sensor cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum SensorError {
+    /// What was asked for does not exist.
+    #[error("[sensor]: {0}")]
+    Wish(#[from] super::plan::WishError),
     /// The kernel does not describe itself.
     #[error(transparent)]
     Fields(#[from] FieldsError),

@@ -2,6 +2,7 @@
 
 mod btf;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use egress_common::offsets::{Field, MISSING, Offsets};
@@ -22,8 +23,9 @@ const DEPTH_MAX: u32 = 16;
 pub enum FieldsError {
     /// The kernel has no BTF.
     #[error(
-        "{path}: not there: this kernel was built without CONFIG_DEBUG_INFO_BTF, which egress needs \
-         to find the fields of kernel structures; boot a kernel that has it (every distribution's since 2021 does)"
+        "{path}: not there: either this kernel was built without CONFIG_DEBUG_INFO_BTF, which egress needs to find the \
+         fields of kernel structures (every distribution's since 2021 has it), or it is hidden here: then name a copy of \
+         this very kernel's BTF with --btf"
     )]
     NoBtf {
         /// Where it was looked for.
@@ -53,13 +55,7 @@ pub enum FieldsError {
 /// When there is no BTF, or it cannot be read or parsed. A field that the kernel does not have is no error:
 /// see [`Offsets::missing`].
 pub fn from_host(path: &Path) -> Result<Offsets, FieldsError> {
-    let bytes = std::fs::read(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => FieldsError::NoBtf { path: path.into() },
-        _ => FieldsError::Unreadable {
-            path: path.into(),
-            source,
-        },
-    })?;
+    let bytes = read(path)?;
     let offsets = resolve(&bytes).map_err(|error| FieldsError::Malformed {
         path: path.into(),
         reason: error.to_string(),
@@ -72,6 +68,34 @@ pub fn from_host(path: &Path) -> Result<Offsets, FieldsError> {
         });
     }
     Ok(offsets)
+}
+
+/// Those of `names` that are functions or typedefs of the running kernel; `path` is [`VMLINUX`]. A tracepoint NAME is the
+/// typedef `btf_trace_NAME` (Linux `include/trace/bpf_probe.h`).
+///
+/// # Errors
+/// As [`from_host`].
+pub fn symbols(path: &Path, names: &[&str]) -> Result<HashSet<String>, FieldsError> {
+    let bytes = read(path)?;
+    let btf = Btf::parse(&bytes, names).map_err(|error| FieldsError::Malformed {
+        path: path.into(),
+        reason: error.to_string(),
+    })?;
+    Ok(btf
+        .symbols()
+        .iter()
+        .map(|name| (*name).to_owned())
+        .collect())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, FieldsError> {
+    std::fs::read(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => FieldsError::NoBtf { path: path.into() },
+        _ => FieldsError::Unreadable {
+            path: path.into(),
+            source,
+        },
+    })
 }
 
 /// Looks up every field of [`Offsets::FIELDS`]; [`MISSING`] for those that are not there.

@@ -2,16 +2,18 @@
 
 use aya::programs::links::CgroupAttachMode;
 use aya::programs::{
-    BtfTracePoint, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError,
-    TracePoint,
+    BtfTracePoint, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FEntry, FExit, Lsm,
+    Program, ProgramError, TracePoint,
 };
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
+use egress_common::helpers::{Helpers, PRESENT};
 use egress_common::names;
 use egress_common::offsets::Offsets;
 
+use super::SensorError;
 use super::cgroups::CgroupRoot;
-use super::hooks::{HOOKS, Hook, Method};
-use super::{SensorError, tracefs};
+use super::hooks::{Attach, FEATURES, Feature, Method, Part};
+use super::plan::{Capabilities, Choice, Wishes, plan};
 use crate::config;
 use crate::model::{HookState, HookStatus};
 
@@ -26,19 +28,31 @@ const LOG_DEBUG: u8 = 4;
 ///
 /// # Errors
 /// The object does not fit this kernel, or there is no memory for its maps.
-pub fn load(config: &config::Sensor, offsets: &Offsets) -> Result<Ebpf, SensorError> {
+pub fn load(
+    config: &config::Sensor,
+    offsets: &Offsets,
+    helpers: &Helpers,
+) -> Result<Ebpf, SensorError> {
     let level = if config.kernel_log {
         LOG_DEBUG
     } else {
         LOG_OFF
     };
+    // Of use only without socket storage; then each socket with a slot needs an entry.
+    let cookies = if helpers.socket_storage == PRESENT {
+        1
+    } else {
+        config.slots
+    };
     let activity_cells =
         config.slots / u32::try_from(egress_common::slot::ACTIVITY_CELL).unwrap_or(1);
     EbpfLoader::new()
         .override_global(names::GLOBAL_OFFSETS, offsets, true)
+        .override_global(names::GLOBAL_HELPERS, helpers, true)
         .override_global("AYA_LOG_LEVEL", &level, false)
         .map_max_entries(names::MAP_SLOTS, config.slots)
         .map_max_entries(names::MAP_TAKEN, config.slots)
+        .map_max_entries(names::MAP_SOCKETS_BY_COOKIE, cookies)
         .map_max_entries(names::MAP_ACTIVITY, activity_cells)
         .map_max_entries(names::MAP_FREE_SLOTS, config.slots)
         .map_max_entries(names::MAP_PROCESS_RING, config.process_ring_bytes)
@@ -47,121 +61,196 @@ pub fn load(config: &config::Sensor, offsets: &Offsets) -> Result<Ebpf, SensorEr
         .map_err(|error| SensorError::Load(describe(&error)))
 }
 
-/// Attaches every hook that is not disabled.
+/// Attaches every feature by the best method that the kernel has and accepts.
 ///
 /// # Errors
-/// An essential hook could not be attached.
+/// An essential feature could not be had.
 pub fn attach(
     ebpf: &mut Ebpf,
     config: &config::Sensor,
-    offsets: &Offsets,
-    cgroup: &CgroupRoot,
+    kernel: &mut Capabilities,
+    host: &Host<'_>,
 ) -> Result<Vec<HookStatus>, SensorError> {
-    let btf = Btf::from_sys_fs().map_err(|error| SensorError::Load(describe(&error)))?;
-    // Held until the last tracepoint is attached.
-    let tracefs = tracefs::Mounted::ensure();
-    let mut attached = Vec::with_capacity(HOOKS.len());
-    for hook in HOOKS {
-        let status = |state, reason| HookStatus {
-            hook: hook.name,
-            method: hook.method.to_string(),
-            state,
-            reason,
-            gives: hook.gives,
-        };
-        if config.disable.iter().any(|name| name == hook.name) {
-            attached.push(status(
-                HookState::Disabled,
-                Some("disabled in the configuration".into()),
-            ));
-            continue;
-        }
-        let missing: Vec<_> = hook
-            .needs
-            .iter()
-            .copied()
-            .filter(|field| offsets.missing().any(|name| name == *field))
-            .collect();
-        let result = if missing.is_empty() {
-            attach_one(ebpf, hook, &btf, cgroup, &tracefs)
-        } else {
-            Err((
-                HookState::Unsupported,
-                format!("this kernel's BTF lacks {}", missing.join(", ")),
-            ))
-        };
-        match result {
-            Ok(()) => attached.push(status(HookState::Ok, None)),
-            Err((state, reason)) if hook.essential => {
-                return Err(SensorError::Attach {
-                    hook: hook.name,
-                    method: hook.method.to_string(),
-                    unsupported: state == HookState::Unsupported,
-                    reason,
-                });
-            }
-            Err((HookState::Unsupported, reason)) if hook.optional => attached.push(status(
-                HookState::Ok,
-                Some(format!("not on this kernel, so nothing to see: {reason}")),
-            )),
-            Err((state, reason)) => attached.push(status(state, Some(reason))),
-        }
-    }
-    Ok(attached)
+    let wishes = Wishes {
+        disabled: config.disable.clone(),
+        methods: config.methods.clone(),
+    };
+    wishes.check()?;
+    FEATURES
+        .iter()
+        .map(|feature| attach_feature(ebpf, feature, kernel, &wishes, host))
+        .collect()
 }
 
-fn attach_one(
+/// What attaching needs of the host.
+pub struct Host<'a> {
+    /// The kernel's types.
+    pub btf: &'a Btf,
+    /// The cgroup2 root.
+    pub cgroup: &'a CgroupRoot,
+}
+
+/// Goes down the rungs: what the kernel refuses is no longer planned with.
+fn attach_feature(
     ebpf: &mut Ebpf,
-    hook: &Hook,
-    btf: &Btf,
-    cgroup: &CgroupRoot,
-    tracefs: &tracefs::Mounted,
-) -> Result<(), (HookState, String)> {
-    let broken = |error: &dyn std::error::Error| (HookState::Broken, describe(error));
-    let Some(program) = ebpf.program_mut(hook.program) else {
-        return Err((
-            HookState::Broken,
-            format!("the object has no program {}", hook.program),
-        ));
+    feature: &Feature,
+    kernel: &mut Capabilities,
+    wishes: &Wishes,
+    host: &Host<'_>,
+) -> Result<HookStatus, SensorError> {
+    let best = feature.methods.first().map(places).unwrap_or_default();
+    let status = |method, state, reason| HookStatus {
+        hook: feature.name,
+        method,
+        state,
+        reason,
+        gives: feature.gives,
+    };
+    loop {
+        match plan(feature, kernel, wishes) {
+            Choice::Disabled => {
+                let reason = "disabled in the configuration".to_owned();
+                return Ok(status(best, HookState::Disabled, Some(reason)));
+            }
+            Choice::Nothing(absence) if feature.essential => {
+                return Err(SensorError::Attach {
+                    hook: feature.name,
+                    method: best,
+                    unsupported: absence.state == HookState::Unsupported,
+                    reason: absence.reason,
+                });
+            }
+            Choice::Nothing(absence) => {
+                return Ok(status(best, absence.state, Some(absence.reason)));
+            }
+            Choice::Method { method, because } => match attach_method(ebpf, method, kernel, host) {
+                Ok(()) => {
+                    let misses = method.misses.map(|misses| format!("not seen: {misses}"));
+                    let reason: Vec<_> = because.into_iter().chain(misses).collect();
+                    let reason = (!reason.is_empty()).then(|| reason.join("; "));
+                    return Ok(status(places(method), HookState::Ok, reason));
+                }
+                Err((place, reason)) => kernel.refuses(place, reason),
+            },
+        }
+    }
+}
+
+/// Where the programs of a method are, in short.
+fn places(method: &Method) -> String {
+    let all: Vec<_> = method
+        .parts
+        .iter()
+        .map(|part| part.attach.to_string())
+        .collect();
+    match all.as_slice() {
+        [one] => one.clone(),
+        several => {
+            let common = several
+                .first()
+                .and_then(|first| first.rfind('/'))
+                .map_or(0, |slash| slash + 1);
+            let names: Vec<_> = several
+                .iter()
+                .filter_map(|place| place.get(common..))
+                .collect();
+            let prefix = several
+                .first()
+                .and_then(|first| first.get(..common))
+                .unwrap_or_default();
+            format!("{prefix}{{{}}}", names.join(","))
+        }
+    }
+}
+
+/// Attaches all programs of a method that this kernel has places for, or none.
+fn attach_method(
+    ebpf: &mut Ebpf,
+    method: &Method,
+    kernel: &Capabilities,
+    host: &Host<'_>,
+) -> Result<(), (Attach, String)> {
+    let parts: Vec<_> = method
+        .parts
+        .iter()
+        .filter(|part| kernel.has(part.attach))
+        .collect();
+    for (done, part) in parts.iter().enumerate() {
+        if let Err(reason) = attach_part(ebpf, part, host) {
+            for part in parts.iter().take(done + 1) {
+                if let Some(program) = ebpf.program_mut(part.program) {
+                    let _ = unload(program);
+                }
+            }
+            return Err((part.attach, reason));
+        }
+    }
+    Ok(())
+}
+
+/// Detaches a program and gives it back to the kernel.
+fn unload(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::BtfTracePoint(program) => program.unload(),
+        Program::TracePoint(program) => program.unload(),
+        Program::FExit(program) => program.unload(),
+        Program::FEntry(program) => program.unload(),
+        Program::Lsm(program) => program.unload(),
+        Program::CgroupSkb(program) => program.unload(),
+        Program::CgroupSockAddr(program) => program.unload(),
+        Program::CgroupSock(program) => program.unload(),
+        _ => Ok(()),
+    }
+}
+
+fn attach_part(ebpf: &mut Ebpf, part: &Part, host: &Host<'_>) -> Result<(), String> {
+    let Some(program) = ebpf.program_mut(part.program) else {
+        return Err(format!("the object has no program {}", part.program));
     };
     // Links of cgroup programs are multi by nature: the kernel refuses BPF_F_ALLOW_MULTI for them (Linux `kernel/bpf/cgroup.c`).
     let mode = CgroupAttachMode::Single;
-    let done = match hook.method {
-        Method::BtfTracepoint(name) => {
+    let (btf, cgroup) = (host.btf, host.cgroup);
+    let done = match part.attach {
+        Attach::BtfTracepoint(name) => {
             <&mut BtfTracePoint>::try_from(program).and_then(|program| {
                 program.load(name, btf)?;
                 program.attach().map(drop)
             })
         }
-        Method::SyscallTracepoint(name) => {
-            if let Some(reason) = tracefs.missing("syscalls", name) {
-                return Err((HookState::Unsupported, reason));
-            }
+        Attach::SyscallTracepoint(name) => {
             <&mut TracePoint>::try_from(program).and_then(|program| {
                 program.load()?;
                 program.attach("syscalls", name).map(drop)
             })
         }
-        Method::CgroupSkbEgress => <&mut CgroupSkb>::try_from(program).and_then(|program| {
+        Attach::Fexit(name) => <&mut FExit>::try_from(program).and_then(|program| {
+            program.load(name, btf)?;
+            program.attach().map(drop)
+        }),
+        Attach::Fentry(name) => <&mut FEntry>::try_from(program).and_then(|program| {
+            program.load(name, btf)?;
+            program.attach().map(drop)
+        }),
+        Attach::Lsm(name) => <&mut Lsm>::try_from(program).and_then(|program| {
+            program.load(name, btf)?;
+            program.attach().map(drop)
+        }),
+        Attach::CgroupSkbEgress => <&mut CgroupSkb>::try_from(program).and_then(|program| {
             program.load()?;
             program
                 .attach(cgroup, CgroupSkbAttachType::Egress, mode)
                 .map(drop)
         }),
-        Method::CgroupSockAddr(_) => <&mut CgroupSockAddr>::try_from(program).and_then(|program| {
+        Attach::CgroupSockAddr(_) => <&mut CgroupSockAddr>::try_from(program).and_then(|program| {
             program.load()?;
             program.attach(cgroup, mode).map(drop)
         }),
-        Method::CgroupSockRelease => <&mut CgroupSock>::try_from(program).and_then(|program| {
+        Attach::CgroupSockRelease => <&mut CgroupSock>::try_from(program).and_then(|program| {
             program.load()?;
             program.attach(cgroup, mode).map(drop)
         }),
     };
     done.map_err(|error| match &error {
-        ProgramError::Btf(inner) => (
-            HookState::Unsupported,
-            format!("this kernel does not have it: {inner}"),
-        ),
         ProgramError::LoadError {
             io_error,
             verifier_log,
@@ -174,16 +263,14 @@ fn attach_one(
                 .take(3)
                 .collect();
             let end: Vec<_> = last.into_iter().rev().collect();
-            log::debug!("{}: verifier: {log}", hook.program);
-            (
-                HookState::Broken,
-                format!(
-                    "the kernel refused the program: {io_error}; the verifier's last words: {}",
-                    end.join(" | ")
-                ),
+            log::debug!("{}: verifier: {log}", part.program);
+            format!(
+                "the kernel refused the program {}: {io_error}; the verifier's last words: {}",
+                part.program,
+                end.join(" | ")
             )
         }
-        _ => broken(&error),
+        _ => describe(&error),
     })
 }
 

@@ -21,7 +21,9 @@ mod mapped;
 pub mod path_table;
 pub mod paths;
 pub mod pid_dir;
+pub mod plan;
 pub mod privilege;
+mod probe;
 pub mod proc;
 mod rings;
 pub mod sockets;
@@ -29,8 +31,8 @@ pub mod tracefs;
 
 use std::path::Path;
 
-use aya::Ebpf;
 use aya::maps::Array;
+use aya::{Btf, Ebpf, Endianness};
 use aya_log::EbpfLogger;
 use egress_common::state::{HostState, MAGIC};
 use egress_common::{ABI_VERSION, names};
@@ -40,6 +42,7 @@ pub use error::SensorError;
 use cgroups::{CgroupPaths, CgroupRoot};
 use counters::Counters;
 use flows::Flows;
+use probe::Symbols;
 use rings::Rings;
 
 use crate::config;
@@ -102,8 +105,9 @@ impl Sensor {
     /// [`SensorError`]; nothing stays attached then.
     pub fn start(config: &config::Sensor, btf: &Path) -> Result<Self, SensorError> {
         let offsets = fields::from_host(btf)?;
+        let symbols = Symbols::read(btf)?;
         let cgroup_root = CgroupRoot::find()?;
-        let mut ebpf = load::load(config, &offsets)?;
+        let mut ebpf = load::load(config, &offsets, &symbols.helpers())?;
         let flows = Flows::take(&mut ebpf, config.slots)?;
         let rings = Rings::take(&mut ebpf)?;
         let counters = Counters::take(&mut ebpf)?;
@@ -115,7 +119,16 @@ impl Sensor {
             None
         };
         tell_state(&mut ebpf, config.slots)?;
-        let hooks = load::attach(&mut ebpf, config, &offsets, &cgroup_root)?;
+        // Held until the last tracepoint is attached.
+        let tracefs = tracefs::Mounted::ensure();
+        let mut kernel = symbols.capabilities(&offsets, &tracefs);
+        let types = Btf::parse_file(btf, Endianness::default())
+            .map_err(|error| SensorError::Load(load::describe(&error)))?;
+        let host = load::Host {
+            btf: &types,
+            cgroup: &cgroup_root,
+        };
+        let hooks = load::attach(&mut ebpf, config, &mut kernel, &host)?;
         Ok(Self {
             flows,
             rings,

@@ -70,6 +70,8 @@ pub struct Btf<'a> {
     starts: Vec<u32>,
     /// Structures and unions of a wanted name, by number.
     wanted: Vec<(&'a str, u32)>,
+    /// Wanted names that a function or a typedef has.
+    symbols: Vec<&'a str>,
 }
 
 /// A structure or union.
@@ -102,7 +104,7 @@ struct Type<'a> {
 }
 
 impl<'a> Btf<'a> {
-    /// Reads `bytes`, and looks for structures and unions called one of `names`.
+    /// Reads `bytes`, and looks for structures, unions, functions and typedefs called one of `names`.
     ///
     /// # Errors
     /// When it is not BTF, of the other byte order, cut short, or has a kind that came after 6.0 (`ENUM64`).
@@ -113,6 +115,7 @@ impl<'a> Btf<'a> {
             strings,
             starts: Vec::new(),
             wanted: Vec::new(),
+            symbols: Vec::new(),
         };
         let mut at = 0;
         while at < types.len() {
@@ -126,12 +129,16 @@ impl<'a> Btf<'a> {
             if end > types.len() {
                 return Err(cut());
             }
-            if matches!(kind, STRUCT | UNION) {
+            if matches!(kind, STRUCT | UNION | FUNC | TYPEDEF) {
                 let name = word(types, at).ok_or_else(cut)?;
                 let found = names.iter().find(|wanted| btf.is_called(name, wanted));
-                if let Some(wanted) = found {
-                    let id = u32::try_from(id).map_err(|_| cut())?;
-                    btf.wanted.push((wanted, id));
+                match found {
+                    Some(wanted) if matches!(kind, STRUCT | UNION) => {
+                        let id = u32::try_from(id).map_err(|_| cut())?;
+                        btf.wanted.push((wanted, id));
+                    }
+                    Some(wanted) => btf.symbols.push(wanted),
+                    None => {}
                 }
             }
             btf.starts.push(start);
@@ -146,6 +153,12 @@ impl<'a> Btf<'a> {
             .iter()
             .filter(move |(wanted, _)| *wanted == name)
             .filter_map(|(_, id)| self.type_of(*id)?.structure())
+    }
+
+    /// Those of the names asked for that a function or a typedef has.
+    #[must_use]
+    pub fn symbols(&self) -> &[&'a str] {
+        &self.symbols
     }
 
     /// Whether the member is called `name`; `""` is an anonymous one.
