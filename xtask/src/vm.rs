@@ -11,12 +11,12 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use archive::{Archive, Kernel, LINES};
 pub use archive::{KEYRING, cache, mirror};
 
-use crate::cargo::build_release;
+use crate::cargo::{build_release, cargo};
 use crate::setup;
 use crate::step::say;
 
@@ -52,13 +52,9 @@ pub fn run(kernels: &[String], shell: Option<&str>) -> Result<ExitCode> {
         .collect::<Result<Vec<_>>>()?;
     let dir = archive::cache()?.join("guests");
     std::fs::create_dir_all(&dir)?;
-    let files = BTreeMap::from([
-        (PathBuf::from("/usr/bin/egress"), binary.clone()),
-        (
-            PathBuf::from("/usr/bin/egress-gen"),
-            binary.with_file_name("egress-gen"),
-        ),
-    ]);
+    let mut files = tests()?;
+    files.insert("/usr/bin/egress".into(), binary.clone());
+    files.insert("/t/egress-gen".into(), binary.with_file_name("egress-gen"));
     let base = guest::base(&dir, &files, &script(shell))?;
     let sessions = boot_all(&kernels, &base, &dir)?;
     let mut failed = false;
@@ -88,9 +84,44 @@ pub fn run(kernels: &[String], shell: Option<&str>) -> Result<ExitCode> {
     })
 }
 
+/// The test programs, by their path in the guest. They look for the generators in the folder above.
+fn tests() -> Result<BTreeMap<PathBuf, PathBuf>> {
+    let build = [
+        "test",
+        "--no-run",
+        "--quiet",
+        "--message-format=json",
+        "--package",
+        "egress-tests",
+    ];
+    let done = cargo(build)
+        .stderr(std::process::Stdio::inherit())
+        .output()?;
+    ensure!(done.status.success(), "the tests did not build");
+    let mut tests = BTreeMap::new();
+    for line in done.stdout.split(|byte| *byte == b'\n') {
+        let Ok(message) = serde_json::from_slice::<serde_json::Value>(line) else {
+            continue;
+        };
+        let is_test = message["target"]["kind"][0] == "test";
+        if let (true, Some(name), Some(path)) = (
+            is_test,
+            message["target"]["name"].as_str(),
+            message["executable"].as_str(),
+        ) {
+            tests.insert(Path::new("/t/deps").join(name), path.into());
+        }
+    }
+    Ok(tests)
+}
+
 /// What the guest runs.
 fn script(shell: Option<&str>) -> String {
     let mut script = String::new();
+    let _ = writeln!(
+        script,
+        "export CI=true EGRESS_BIN=/usr/bin/egress RUST_BACKTRACE=0"
+    );
     let _ = writeln!(script, "{}", shell.unwrap_or("egress doctor --json"));
     script
 }
