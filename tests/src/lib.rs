@@ -34,6 +34,14 @@ pub fn build_dir() -> Result<PathBuf> {
         .with_context(|| format!("{} is not in a cargo target directory", exe.display()))
 }
 
+/// By how much this machine is slower than a real one: `EGRESS_SLOWNESS`, which is set where processors are emulated.
+/// Waits are longer by this, and what only a fast machine can do is not asked for.
+#[must_use]
+pub fn slowness() -> u32 {
+    let told = std::env::var("EGRESS_SLOWNESS").ok();
+    told.and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
+}
+
 /// Asks `poll` every 20 ms until it gives a value.
 ///
 /// # Errors
@@ -43,6 +51,7 @@ pub fn wait_for<T>(
     timeout: Duration,
     mut poll: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
+    let timeout = timeout * slowness();
     let deadline = Instant::now() + timeout;
     loop {
         if let Some(value) = poll().with_context(|| format!("waiting for {what}"))? {

@@ -10,6 +10,7 @@ use egress_tests::daemon::{Daemon, TELL_ALL};
 use egress_tests::lab::{self, Lab, SINK_V4, SINK_V6, Truth};
 use egress_tests::records::{by_process, flows_to, number, sum, text};
 use egress_tests::require::ready;
+use egress_tests::slowness;
 use serde_json::Value;
 
 /// Application bytes of an upload.
@@ -180,7 +181,7 @@ fn repeat(lab: &Lab, count: u64, args: &[&str]) -> Result<Vec<Value>> {
     );
     // How long they live is the machine's to say: a busy one stretches all. Enough of them have to be short.
     ensure!(
-        short * 10 >= children.len(),
+        short * 10 >= children.len() || slowness() > 1,
         "the processes are not short: half of them live more than {median} µs"
     );
     Ok(children)

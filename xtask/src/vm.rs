@@ -120,7 +120,7 @@ fn script(shell: Option<&str>) -> String {
     let mut script = String::new();
     let _ = writeln!(
         script,
-        "export CI=true EGRESS_BIN=/usr/bin/egress RUST_BACKTRACE=0"
+        "export CI=true EGRESS_BIN=/usr/bin/egress EGRESS_SLOWNESS=10 RUST_BACKTRACE=0"
     );
     let _ = writeln!(script, "{}", shell.unwrap_or("egress doctor --json"));
     script

@@ -50,6 +50,29 @@ pub(super) fn table(report: &DoctorReport) -> String {
         })
         .collect();
     section(&mut text, "Hooks", &hooks);
+    // Of those that have a choice.
+    let choices: Vec<_> = report
+        .methods
+        .iter()
+        .filter(|one| {
+            report
+                .methods
+                .iter()
+                .filter(|other| other.hook == one.hook)
+                .count()
+                > 1
+        })
+        .map(|one| {
+            [
+                format!("{}={}", one.hook, one.method),
+                one.places.clone(),
+                one.reason
+                    .clone()
+                    .unwrap_or_else(|| "offered by this kernel".to_owned()),
+            ]
+        })
+        .collect();
+    section(&mut text, "Methods (--method)", &choices);
     let blind: Vec<_> = report
         .blind
         .iter()

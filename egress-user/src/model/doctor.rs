@@ -13,8 +13,36 @@ pub struct DoctorReport {
     pub host: Vec<(String, String)>,
     /// Hooks, as they would be or are attached.
     pub hooks: Vec<HookStatus>,
+    /// Every method of every feature, the best first: what this kernel offers.
+    pub methods: Vec<MethodStatus>,
+    /// The programs that were attached.
+    pub programs: Vec<ProgramCost>,
     /// What no hook sees.
     pub blind: Vec<BlindSpot>,
+}
+
+/// One way to observe a feature, on this kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MethodStatus {
+    /// The feature, as in [`HookStatus::hook`].
+    pub hook: &'static str,
+    /// As `--method` takes it.
+    pub method: &'static str,
+    /// Where its programs are attached.
+    pub places: String,
+    /// Why this kernel does not offer it; `None` if it does.
+    pub reason: Option<String>,
+}
+
+/// What the kernel says of a loaded program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProgramCost {
+    /// Its name.
+    pub program: String,
+    /// Instructions that the verifier went through (Linux 5.16; its limit is one million).
+    pub verified_instructions: Option<u32>,
+    /// Instructions after translation, 8 bytes each.
+    pub instructions: Option<u32>,
 }
 
 /// Whether egress can work here.

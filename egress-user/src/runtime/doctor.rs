@@ -55,10 +55,14 @@ pub fn doctor(mut sensor: config::Sensor) -> Result<DoctorReport, RunError> {
         sensor.process_ring_bytes,
         sensor.file_ring_bytes,
     ) = (1024, 65_536, 65_536);
-    let mut hooks = Vec::new();
+    let (mut hooks, mut methods, mut programs) = (Vec::new(), Vec::new(), Vec::new());
     if stops.is_empty() {
         match Sensor::start(&sensor, btf) {
-            Ok(sensor) => hooks = sensor.hooks().to_vec(),
+            Ok(sensor) => {
+                hooks = sensor.hooks().to_vec();
+                methods = sensor.methods().to_vec();
+                programs = sensor.costs();
+            }
             Err(error) => stops.push(error.to_string()),
         }
     }
@@ -83,6 +87,8 @@ pub fn doctor(mut sensor: config::Sensor) -> Result<DoctorReport, RunError> {
         verdict,
         host,
         hooks,
+        methods,
+        programs,
         blind: blind::spots(),
     })
 }

@@ -66,6 +66,25 @@ pub struct Method {
     pub misses: Option<&'static str>,
 }
 
+impl Method {
+    /// Where its programs are attached, in short.
+    #[must_use]
+    pub fn places(&self) -> String {
+        let all: Vec<_> = self
+            .parts
+            .iter()
+            .map(|part| part.attach.to_string())
+            .collect();
+        let [first, .., _] = all.as_slice() else {
+            return all.concat();
+        };
+        let common = first.rfind('/').map_or(0, |slash| slash + 1);
+        let names: Vec<_> = all.iter().filter_map(|place| place.get(common..)).collect();
+        let prefix = first.get(..common).unwrap_or_default();
+        format!("{prefix}{{{}}}", names.join(","))
+    }
+}
+
 /// One thing that is observed.
 #[derive(Clone, Copy, Debug)]
 pub struct Feature {

@@ -15,7 +15,7 @@ use super::cgroups::CgroupRoot;
 use super::hooks::{Attach, FEATURES, Feature, Method, Part};
 use super::plan::{Capabilities, Choice, Wishes, plan};
 use crate::config;
-use crate::model::{HookState, HookStatus};
+use crate::model::{HookState, HookStatus, ProgramCost};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress-ebpf"));
 
@@ -98,7 +98,11 @@ fn attach_feature(
     wishes: &Wishes,
     host: &Host<'_>,
 ) -> Result<HookStatus, SensorError> {
-    let best = feature.methods.first().map(places).unwrap_or_default();
+    let best = feature
+        .methods
+        .first()
+        .map(Method::places)
+        .unwrap_or_default();
     let status = |method, state, reason| HookStatus {
         hook: feature.name,
         method,
@@ -128,37 +132,10 @@ fn attach_feature(
                     let misses = method.misses.map(|misses| format!("not seen: {misses}"));
                     let reason: Vec<_> = because.into_iter().chain(misses).collect();
                     let reason = (!reason.is_empty()).then(|| reason.join("; "));
-                    return Ok(status(places(method), HookState::Ok, reason));
+                    return Ok(status(method.places(), HookState::Ok, reason));
                 }
                 Err((place, reason)) => kernel.refuses(place, reason),
             },
-        }
-    }
-}
-
-/// Where the programs of a method are, in short.
-fn places(method: &Method) -> String {
-    let all: Vec<_> = method
-        .parts
-        .iter()
-        .map(|part| part.attach.to_string())
-        .collect();
-    match all.as_slice() {
-        [one] => one.clone(),
-        several => {
-            let common = several
-                .first()
-                .and_then(|first| first.rfind('/'))
-                .map_or(0, |slash| slash + 1);
-            let names: Vec<_> = several
-                .iter()
-                .filter_map(|place| place.get(common..))
-                .collect();
-            let prefix = several
-                .first()
-                .and_then(|first| first.get(..common))
-                .unwrap_or_default();
-            format!("{prefix}{{{}}}", names.join(","))
         }
     }
 }
@@ -186,6 +163,24 @@ fn attach_method(
         }
     }
     Ok(())
+}
+
+/// What the kernel says of the programs that were loaded.
+#[must_use]
+pub fn costs(ebpf: &Ebpf) -> Vec<ProgramCost> {
+    let mut costs: Vec<_> = ebpf
+        .programs()
+        .filter_map(|(name, program)| {
+            let info = program.info().ok()?;
+            Some(ProgramCost {
+                program: name.to_owned(),
+                verified_instructions: info.verified_instruction_count(),
+                instructions: info.size_translated().map(|bytes| bytes / 8),
+            })
+        })
+        .collect();
+    costs.sort_by(|a, b| a.program.cmp(&b.program));
+    costs
 }
 
 /// Detaches a program and gives it back to the kernel.

@@ -46,7 +46,9 @@ use probe::Symbols;
 use rings::Rings;
 
 use crate::config;
-use crate::model::{BootTime, Event, HookStatus, KernelTotals, LostDetail, Observation};
+use crate::model::{
+    BootTime, Event, HookStatus, KernelTotals, LostDetail, MethodStatus, Observation, ProgramCost,
+};
 
 /// Cgroups whose paths are remembered.
 const CGROUPS: usize = 4096;
@@ -59,6 +61,7 @@ pub struct Sensor {
     counters: Counters,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     hooks: Vec<HookStatus>,
+    methods: Vec<MethodStatus>,
     cgroup_root: CgroupRoot,
     cgroup_paths: CgroupPaths,
     /// `None` once detached.
@@ -122,6 +125,7 @@ impl Sensor {
         // Held until the last tracepoint is attached.
         let tracefs = tracefs::Mounted::ensure();
         let mut kernel = symbols.capabilities(&offsets, &tracefs);
+        let methods = plan::methods(&kernel);
         let types = Btf::parse_file(btf, Endianness::default())
             .map_err(|error| SensorError::Load(load::describe(&error)))?;
         let host = load::Host {
@@ -135,6 +139,7 @@ impl Sensor {
             counters,
             log,
             hooks,
+            methods,
             cgroup_root,
             cgroup_paths: CgroupPaths::new(CGROUPS),
             ebpf: Some(ebpf),
@@ -163,6 +168,18 @@ impl Sensor {
     #[must_use]
     pub fn hooks(&self) -> &[HookStatus] {
         &self.hooks
+    }
+
+    /// What this kernel offers.
+    #[must_use]
+    pub fn methods(&self) -> &[MethodStatus] {
+        &self.methods
+    }
+
+    /// What the kernel says of the programs that are attached.
+    #[must_use]
+    pub fn costs(&self) -> Vec<ProgramCost> {
+        self.ebpf.as_ref().map(load::costs).unwrap_or_default()
     }
 
     /// Detaches every program. What they left in memory can still be read.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::hooks::{Attach, FEATURES, Feature, Method};
-use crate::model::HookState;
+use crate::model::{HookState, MethodStatus};
 
 /// What the running kernel has, as far as the table of features asks.
 #[derive(Clone, Debug, Default)]
@@ -142,6 +142,21 @@ impl Wishes {
         }
         Ok(())
     }
+}
+
+/// What a kernel offers.
+#[must_use]
+pub fn methods(capabilities: &Capabilities) -> Vec<MethodStatus> {
+    let all = FEATURES
+        .iter()
+        .flat_map(|feature| feature.methods.iter().map(move |method| (feature, method)));
+    all.map(|(feature, method)| MethodStatus {
+        hook: feature.name,
+        method: method.name,
+        places: method.places(),
+        reason: capabilities.obstacle(method).map(|absence| absence.reason),
+    })
+    .collect()
 }
 
 /// Chooses the best method that the kernel has for a feature.

@@ -116,6 +116,11 @@ pub fn base(dir: &Path, files: &BTreeMap<PathBuf, PathBuf>, script: &str) -> Res
         "root:x:0:0::/root:/busybox/sh\nnobody:x:65534:65534::/:/busybox/sh\n",
     )?;
     fs::write(root.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n")?;
+    // By which nft names transports.
+    fs::write(
+        root.join("etc/protocols"),
+        "icmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6-icmp 58 IPv6-ICMP\nsctp 132 SCTP\nudplite 136 UDPLite\n",
+    )?;
     fs::copy("/bin/busybox", root.join("busybox/busybox"))?;
     let applets = Command::new("/bin/busybox").arg("--list").output()?.stdout;
     for applet in String::from_utf8_lossy(&applets).lines() {

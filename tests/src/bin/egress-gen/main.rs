@@ -4,6 +4,8 @@
 //! they listen and one for each connection, and end when their standard input does.
 #![deny(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod compat;
 mod http;
 mod open;
 mod raw;
@@ -63,6 +65,19 @@ enum Command {
         /// From one to the next, milliseconds.
         #[arg(long, default_value_t = 2000)]
         every: u64,
+    },
+    /// Opens a file and uploads, by the system calls of a 32-bit program.
+    #[cfg(target_arch = "x86_64")]
+    Compat {
+        /// The file.
+        #[arg(long)]
+        file: PathBuf,
+        /// Where to.
+        #[arg(long)]
+        to: std::net::SocketAddrV4,
+        /// How much, bytes.
+        #[arg(long)]
+        bytes: u64,
     },
     /// Receives TCP.
     TcpSink {
@@ -135,6 +150,8 @@ fn main() -> anyhow::Result<()> {
         Command::NtpLike { to, count, every } => {
             print(&send::ntp_like(to, count, Duration::from_millis(every))?);
         }
+        #[cfg(target_arch = "x86_64")]
+        Command::Compat { file, to, bytes } => print(&compat::upload(&file, to, bytes)?),
         Command::TcpSink {
             listen,
             close_after,
