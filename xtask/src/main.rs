@@ -75,6 +75,9 @@ enum Task {
         /// What to run in the guest instead of the tests, by its shell; for a look around.
         #[arg(long)]
         shell: Option<String>,
+        /// Take today's verifier figures for the budget, xtask/verifier-budget.tsv.
+        #[arg(long)]
+        bless: bool,
     },
     /// Only install what a build needs.
     Setup {
@@ -93,7 +96,15 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Task::Lint => lint::run(),
-        Task::Vm { kernels, shell } => vm::run(&kernels, shell.as_deref()),
+        Task::Vm {
+            kernels,
+            shell,
+            bless,
+        } => vm::run(&vm::Wanted {
+            kernels: &kernels,
+            shell: shell.as_deref(),
+            bless,
+        }),
         Task::Setup { tests } => setup::build()
             .and_then(|toolchain| {
                 if tests {

@@ -3,6 +3,7 @@
 mod archive;
 mod boot;
 mod guest;
+mod report;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,8 +16,9 @@ use anyhow::{Result, bail, ensure};
 
 use archive::{Archive, Kernel, LINES};
 pub use archive::{KEYRING, cache, mirror};
+use report::Report;
 
-use crate::cargo::{build_release, cargo};
+use crate::cargo::{build_release, cargo, root};
 use crate::setup;
 use crate::step::say;
 
@@ -26,13 +28,35 @@ const LSM: &str = "lsm=landlock,lockdown,yama,integrity,apparmor,bpf";
 const LIMIT: Duration = Duration::from_mins(5);
 /// Guests at once.
 const JOBS: usize = 2;
+/// Lines of a guest that are shown when something failed.
+const TAIL: usize = 60;
+/// How much slower than a real processor an emulated one is taken to be.
+const SLOWNESS: u32 = 10;
 
-/// Runs the tests on these lines of kernels, or on all.
+/// Test programs that run in the guest, with their arguments: what differs from kernel to kernel.
+const STEPS: &[(&str, &str)] = &[
+    ("methods", ""),
+    ("exact", ""),
+    ("compat", ""),
+    ("main_job", ""),
+];
+
+/// What is asked for.
+pub struct Wanted<'a> {
+    /// Lines of kernels; all, when empty.
+    pub kernels: &'a [String],
+    /// What the guest's shell runs instead of the tests.
+    pub shell: Option<&'a str>,
+    /// Take today's verifier figures for the budget.
+    pub bless: bool,
+}
+
+/// Runs the tests on these lines of kernels.
 ///
 /// # Errors
 /// When a kernel cannot be had, or something could not be built or started.
-pub fn run(kernels: &[String], shell: Option<&str>) -> Result<ExitCode> {
-    for name in kernels {
+pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
+    for name in wanted.kernels {
         if !LINES.iter().any(|line| line.name == name) {
             let known: Vec<_> = LINES.iter().map(|line| line.name).collect();
             bail!(
@@ -47,7 +71,9 @@ pub fn run(kernels: &[String], shell: Option<&str>) -> Result<ExitCode> {
     let archive = Archive::open()?;
     let kernels = LINES
         .iter()
-        .filter(|line| kernels.is_empty() || kernels.iter().any(|name| name == line.name))
+        .filter(|line| {
+            wanted.kernels.is_empty() || wanted.kernels.iter().any(|name| name == line.name)
+        })
         .map(|line| archive.fetch(line))
         .collect::<Result<Vec<_>>>()?;
     let dir = archive::cache()?.join("guests");
@@ -55,33 +81,69 @@ pub fn run(kernels: &[String], shell: Option<&str>) -> Result<ExitCode> {
     let mut files = tests()?;
     files.insert("/usr/bin/egress".into(), binary.clone());
     files.insert("/t/egress-gen".into(), binary.with_file_name("egress-gen"));
-    let base = guest::base(&dir, &files, &script(shell))?;
+    let base = guest::base(&dir, &files, &script(wanted.shell))?;
     let sessions = boot_all(&kernels, &base, &dir)?;
-    let mut failed = false;
-    for (kernel, session) in kernels.iter().zip(sessions) {
-        say(&format!(
-            "kernel {} ({}): {:.0} s",
-            kernel.line,
-            kernel.release,
-            session.took.as_secs_f64()
-        ));
-        for line in &session.lines {
-            println!("{}: {line}", kernel.line);
-        }
-        if !session.ended {
-            failed = true;
-            let tail: Vec<_> = session.console.lines().rev().take(20).collect();
-            say("it did not come to its end; the kernel's last words:");
-            for line in tail.into_iter().rev() {
-                eprintln!("  {line}");
+    if wanted.shell.is_some() {
+        for (kernel, session) in kernels.iter().zip(&sessions) {
+            for line in &session.lines {
+                println!("{}: {line}", kernel.line);
             }
         }
+        let ended = sessions.iter().all(|session| session.ended);
+        return Ok(if ended {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
     }
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    let steps: Vec<_> = STEPS.iter().map(|(name, _)| *name).collect();
+    let report = Report::of(&kernels, &sessions, &steps);
+    let page = report.page();
+    println!("{page}");
+    if wanted.kernels.is_empty() {
+        std::fs::write(root().join("docs/kernels.md"), &page)?;
+    }
+    let mut wrong: Vec<_> = report.wrong().collect();
+    let grown = report.budget(&root().join("xtask/verifier-budget.tsv"), wanted.bless)?;
+    if !grown.is_empty() {
+        say("if that is as it should be: cargo xtask vm --bless");
+    }
+    wrong.extend(grown);
+    for what in &wrong {
+        say(&format!("FAILED: {what}"));
+    }
+    if !wrong.is_empty() {
+        for (kernel, session) in kernels.iter().zip(&sessions) {
+            let path = dir.join(kernel.line);
+            say(&format!(
+                "what kernel {} said is in {}; the end of it:",
+                kernel.line,
+                path.display()
+            ));
+            for line in session
+                .lines
+                .iter()
+                .skip(session.lines.len().saturating_sub(TAIL))
+            {
+                eprintln!("  {line}");
+            }
+            if !session.ended {
+                for line in session
+                    .console
+                    .lines()
+                    .rev()
+                    .take(TAIL / 2)
+                    .collect::<Vec<_>>()
+                    .iter()
+                    .rev()
+                {
+                    eprintln!("  console: {line}");
+                }
+            }
+        }
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The test programs, by their path in the guest. They look for the generators in the folder above.
@@ -117,12 +179,23 @@ fn tests() -> Result<BTreeMap<PathBuf, PathBuf>> {
 
 /// What the guest runs.
 fn script(shell: Option<&str>) -> String {
-    let mut script = String::new();
-    let _ = writeln!(
-        script,
-        "export CI=true EGRESS_BIN=/usr/bin/egress EGRESS_SLOWNESS=10 RUST_BACKTRACE=0"
+    let mut script = format!(
+        "export CI=true EGRESS_BIN=/usr/bin/egress EGRESS_SLOWNESS={SLOWNESS} RUST_BACKTRACE=0\n"
     );
-    let _ = writeln!(script, "{}", shell.unwrap_or("egress doctor --json"));
+    if let Some(shell) = shell {
+        script.push_str(shell);
+        script.push('\n');
+        return script;
+    }
+    for (name, arguments) in STEPS {
+        let _ = writeln!(
+            script,
+            "began=$(cut -d. -f1 /proc/uptime)\n\
+             /t/deps/{name} --test-threads=1 --nocapture {arguments}\n\
+             code=$?\n\
+             echo \"@ step {name} $code $(($(cut -d. -f1 /proc/uptime) - began))\""
+        );
+    }
     script
 }
 

@@ -127,10 +127,16 @@ fn section<const N: usize>(text: &mut String, heading: &str, rows: &[[String; N]
 #[cfg(test)]
 mod tests {
     use super::{json, table};
-    use crate::model::{BlindSpot, DoctorReport, HookState, HookStatus, Verdict};
+    use crate::model::{BlindSpot, DoctorReport, HookState, HookStatus, MethodStatus, Verdict};
 
     #[test]
     fn says_what_works_what_does_not_and_why() {
+        let method = |hook, method, reason: Option<&str>| MethodStatus {
+            hook,
+            method,
+            places: "x/y".into(),
+            reason: reason.map(Into::into),
+        };
         let hook = |hook, state, reason: Option<&str>| HookStatus {
             hook,
             method: "tp_btf/x".into(),
@@ -145,6 +151,12 @@ mod tests {
                 hook("send", HookState::Ok, None),
                 hook("file_open", HookState::Broken, Some("EPERM")),
             ],
+            methods: vec![
+                method("files", "lsm", Some("no bpf")),
+                method("files", "tracepoint", None),
+                method("send", "tp_btf", None),
+            ],
+            programs: Vec::new(),
             blind: vec![BlindSpot {
                 name: "af_xdp".into(),
                 in_use: Some(true),
@@ -156,6 +168,8 @@ mod tests {
             "  kernel  6.18",
             "  send       ok      tp_btf/x  bytes",
             "  file_open  BROKEN  tp_btf/x  EPERM (lost: bytes)",
+            "  files=lsm         x/y  no bpf",
+            "  files=tracepoint  x/y  offered by this kernel",
             "  af_xdp  IN USE  passes no socket",
             "Verdict: degraded: egress works here, but not all of it",
             "  - files: no lsm",
