@@ -97,8 +97,8 @@ pub struct Sensor {
     pub disable: Vec<String>,
     /// Methods to use whatever else there is: feature and method, by the names that `egress doctor` shows.
     pub methods: BTreeMap<String, String>,
-    /// The running kernel's BTF, where it is not at its usual place.
-    pub btf: Option<PathBuf>,
+    /// The running kernel's BTF.
+    pub btf: PathBuf,
 }
 
 impl Default for Sensor {
@@ -111,7 +111,7 @@ impl Default for Sensor {
             kernel_log: false,
             disable: Vec::new(),
             methods: BTreeMap::new(),
-            btf: None,
+            btf: DEFAULT_BTF.into(),
         }
     }
 }

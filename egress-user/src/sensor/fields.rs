@@ -10,7 +10,7 @@ use egress_common::offsets::{Field, MISSING, Offsets};
 use btf::{Btf, BtfError, Member, Structure};
 
 /// Where the kernel shows its BTF.
-pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+pub const VMLINUX: &str = crate::config::DEFAULT_BTF;
 
 /// Bound on the members looked at for one path. The largest structure, `task_struct`, has about 300; BTF that
 /// nests without end stops here.
