@@ -16,8 +16,8 @@ fn config(path: Option<&Path>, hooks: Hooks) -> Result<Config, ConfigError> {
         None => Config::default(),
     };
     config.sensor.methods.extend(hooks.methods);
-    if hooks.btf.is_some() {
-        config.sensor.btf = hooks.btf;
+    if let Some(btf) = hooks.btf {
+        config.sensor.btf = btf;
     }
     Ok(config)
 }

@@ -80,6 +80,9 @@ impl Config {
     }
 }
 
+/// Where the kernel shows its types.
+pub const DEFAULT_BTF: &str = "/sys/kernel/btf/vmlinux";
+
 /// `[sensor]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sensor {

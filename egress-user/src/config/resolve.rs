@@ -81,7 +81,7 @@ impl Check<'_> {
                     Ok((feature.into_inner(), method.into_inner()))
                 })
                 .collect::<Result<_>>()?,
-            btf: raw.btf,
+            btf: raw.btf.unwrap_or(default.btf),
         })
     }
 

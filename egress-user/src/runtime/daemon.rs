@@ -31,8 +31,7 @@ const LIVE: Duration = Duration::from_secs(1);
 pub fn run(options: &RunOptions) -> Result<(), RunError> {
     // Everything that can be wrong without touching the kernel comes first.
     privilege::check().map_err(|missing| RunError::NoPrivilege(missing.to_string()))?;
-    let btf = options.config.sensor.btf.as_deref();
-    let btf = btf.unwrap_or_else(|| Path::new(fields::VMLINUX));
+    let btf = options.config.sensor.btf.as_path();
     fields::from_host(btf)?;
     CgroupRoot::find()?;
     let _guard = Guard::acquire(Path::new(LOCK))

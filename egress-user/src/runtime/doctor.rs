@@ -28,7 +28,7 @@ pub fn doctor(mut sensor: config::Sensor) -> Result<DoctorReport, RunError> {
         Ok(()) => host.push(("privileges".into(), "enough".into())),
         Err(missing) => stops.push(missing.to_string()),
     }
-    let btf = sensor.btf.clone().unwrap_or_else(|| fields::VMLINUX.into());
+    let btf = sensor.btf.clone();
     let btf = btf.as_path();
     match fields::from_host(btf) {
         Ok(offsets) => {
