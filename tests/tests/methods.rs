@@ -21,12 +21,13 @@ fn every_method_that_the_kernel_offers_attaches() -> Result<()> {
             .cloned()
             .with_context(|| format!("no {name}: {report}"))
     };
-    for hook in list("hooks")? {
+    let hooks = list("hooks")?;
+    for hook in &hooks {
         println!(
             "@ feature {} {} {}",
-            word(&hook, "hook"),
-            word(&hook, "state"),
-            word(&hook, "method")
+            word(hook, "hook"),
+            word(hook, "state"),
+            word(hook, "method")
         );
     }
     for program in list("programs")? {
@@ -41,6 +42,16 @@ fn every_method_that_the_kernel_offers_attaches() -> Result<()> {
         let (hook, method) = (word(&offered, "hook"), word(&offered, "method"));
         if let Some(reason) = offered["reason"].as_str() {
             println!("@ method {hook} {method} absent {reason}");
+            continue;
+        }
+        // The one that was chosen has been seen already.
+        if hooks.iter().any(|chosen| {
+            chosen["hook"] == hook
+                && chosen["method"] == offered["places"]
+                && chosen["state"] == "ok"
+        }) {
+            println!("@ method {hook} {method} ok");
+            tried += 1;
             continue;
         }
         let forced = doctor(&["--method", &format!("{hook}={method}")])?;
