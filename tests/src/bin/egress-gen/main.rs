@@ -10,6 +10,8 @@ mod raw;
 mod repeat;
 mod send;
 mod sink;
+mod sys;
+mod way;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -88,6 +90,16 @@ enum Command {
         #[arg(long)]
         listen: SocketAddr,
     },
+    /// Sends in one of many ways.
+    Way(way::Send),
+    /// A server with manners of its own.
+    Peer(way::peer::Peer),
+    /// Tells whether this kernel has what a way of sending needs.
+    Probe {
+        /// What.
+        #[arg(value_enum)]
+        need: way::probe::Need,
+    },
     /// Opens one prepared file after the other, each in another way.
     OpenKinds {
         /// Where they lie.
@@ -141,6 +153,9 @@ fn main() -> anyhow::Result<()> {
         } => sink::tcp(listen, close_after)?,
         Command::UdpSink { listen, echo } => sink::udp(listen, echo)?,
         Command::Http { listen } => http::serve(listen)?,
+        Command::Way(send) => way::run(&send)?,
+        Command::Peer(peer) => way::peer::serve(&peer)?,
+        Command::Probe { need } => print(&way::probe::probe(need)),
         Command::OpenKinds { dir } => print(&open::kinds(&dir)?),
         Command::OpenRace { dir, pairs } => print(&open::race(&dir, pairs)?),
     }
