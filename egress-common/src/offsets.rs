@@ -122,6 +122,7 @@ offsets! {
     sock_num: "sock"."__sk_common.skc_num", "local port, host order";
     sock_net: "sock"."__sk_common.skc_net.net", "network namespace";
     sock_protocol: "sock"."sk_protocol", "IP protocol";
+    sock_type: "sock"."sk_type", "kind: stream, datagram, raw; a bit field before 5.6";
     sock_state: "sock"."__sk_common.skc_state", "TCP state";
     sock_cookie: "sock"."__sk_common.skc_cookie", "socket cookie; 0 until somebody asked for it";
     skb_len: "sk_buff"."len", "bytes";

@@ -2,7 +2,7 @@
 //!
 //! `sock_send_length` (Linux 6.3, `include/trace/events/sock.h`) fires in process context for every way of sending.
 
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_socket_cookie};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
@@ -22,6 +22,14 @@ use crate::slots::{self, Origin, Place, Remote};
 /// `MSG_PEEK` (`include/linux/socket.h`): the bytes will be received again.
 const MSG_PEEK: i32 = 2;
 const IPPROTO_TCP: u16 = 6;
+/// `SOCK_RAW` (`include/linux/net.h`).
+const SOCK_RAW: u16 = 3;
+
+/// Whether a protocol (IANA; 262 is Linux's MPTCP) has ports where TCP has them: TCP, UDP, DCCP, SCTP, UDP-Lite.
+#[inline(always)]
+pub fn has_ports(protocol: u16) -> bool {
+    matches!(protocol, 6 | 17 | 33 | 132 | 136 | 262)
+}
 
 /// What a socket is, from a `struct sock` whose type the verifier knows.
 #[inline(always)]
@@ -38,10 +46,15 @@ pub fn origin_of(sk: *const u8, cookie: u64, direction: u8) -> Origin {
     }
 }
 
-/// The remote end of a connected inet socket.
+/// The remote end of a connected inet socket. None of a socket that knows no ports: the wire program, which runs before
+/// the send returns, has found the slot by the packet's own destination.
 #[inline(always)]
-fn remote_of(sk: *const u8, family: u16) -> Option<Remote> {
+fn remote_of(sk: *const u8, family: u16, protocol: u16) -> Option<Remote> {
     unsafe {
+        let kind: u16 = typed(sk, offset!(sock_type));
+        if kind == SOCK_RAW || !has_ports(protocol) {
+            return None;
+        }
         let port: [u8; 2] = typed(sk, offset!(sock_dport));
         if port[0] == 0 && port[1] == 0 {
             return None;
@@ -74,12 +87,14 @@ pub fn v4_mapped(addr: [u8; 4]) -> [u8; 16] {
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn egress_send(ctx: BtfTracePointContext) -> i32 {
     let sent: i32 = ctx.arg(1);
-    if sent <= 0 {
-        return 0;
-    }
-    let bytes = sent as u64;
     let sk: *const u8 = ctx.arg(0);
     let family: u16 = unsafe { typed(sk, offset!(sock_family)) };
+    if sent < 0 {
+        forget(sk, family);
+        return 0;
+    }
+    // A datagram without payload goes on: its packet has to have an owner.
+    let bytes = sent as u64;
     if !(family == AF_INET || family == AF_INET6 || family == AF_PACKET || family == AF_VSOCK) {
         count(APP_LOCAL_FAMILY, bytes);
         return 0;
@@ -101,6 +116,17 @@ pub fn egress_send(ctx: BtfTracePointContext) -> i32 {
         count(APP_NO_SLOT, bytes);
     }
     0
+}
+
+/// A send failed: where it should have gone says nothing about the thread's next one.
+#[inline(always)]
+fn forget(sk: *const u8, family: u16) {
+    if (family == AF_INET || family == AF_INET6)
+        && let Some(state) = slots::storage(sk.cast_mut().cast(), false)
+        && unsafe { (*state).unconnected } != 0
+    {
+        let _ = PENDING.remove(&unsafe { bpf_get_current_pid_tgid() });
+    }
 }
 
 /// The slot for a send of `who`.
@@ -130,19 +156,21 @@ fn place_of(
         unsafe { (*state).direction = DIRECTION_INITIATED };
     }
     let origin = origin_of(sk, cookie, unsafe { (*state).direction });
-    let remote = remote_of(sk, family);
-    if origin.protocol != IPPROTO_TCP
-        && let Some(remote) = remote
-    {
-        return slots::for_destination(state, &origin, Some(who), &remote);
-    }
-    let place = slots::for_process(state, &origin, who)?;
-    match remote {
-        Some(remote) if unsafe { (*place.slot).addressed } == ADDRESS_NONE => {
-            slots::address(place.slot, &remote);
+    let remote = remote_of(sk, family, origin.protocol);
+    let place = match remote {
+        Some(remote) if origin.protocol != IPPROTO_TCP => {
+            slots::for_destination(state, &origin, Some(who), &remote)?
         }
-        Some(_) => {}
-        None => count(SEND_NO_DESTINATION, 0),
+        _ => slots::for_process(state, &origin, who)?,
+    };
+    slots::complete(place.slot, &origin);
+    if unsafe { (*place.slot).addressed } == ADDRESS_NONE {
+        match remote {
+            Some(remote) => slots::address(place.slot, &remote),
+            // Others address devices and machines.
+            None if family == AF_INET || family == AF_INET6 => count(SEND_NO_DESTINATION, 0),
+            None => {}
+        }
     }
     Some(place)
 }
@@ -168,6 +196,8 @@ pub fn egress_recv(ctx: BtfTracePointContext) -> i32 {
     if let Some(place) = slots::find(unsafe { (*state).slot }) {
         if unsafe { (*place.slot).owned } == 0 {
             slots::own(place.slot, &kread::Current::get());
+            let direction = unsafe { (*state).direction };
+            slots::complete(place.slot, &origin_of(sk, 0, direction));
         }
         slots::add_rx(place, bytes);
         return 0;
@@ -182,7 +212,7 @@ pub fn egress_recv(ctx: BtfTracePointContext) -> i32 {
         let cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
         let origin = origin_of(sk, cookie, unsafe { (*state).direction });
         if let Some(place) = slots::for_process(state, &origin, &Current::get()) {
-            if let Some(remote) = remote_of(sk, family) {
+            if let Some(remote) = remote_of(sk, family, protocol) {
                 slots::address(place.slot, &remote);
             }
             slots::add_rx(place, bytes);

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::{
 use core::ffi::c_void;
 use egress_common::counters::FLOWS_FULL;
 use egress_common::slot::{
-    ACTIVITY_CELL, ADDRESS_BOTH, ADDRESS_NONE, ADDRESS_REMOTE, FlowKey, KEYED_NO, KEYED_OWNER,
+    ACTIVITY_CELL, ADDRESS_BOTH, ADDRESS_NONE, ADDRESS_REMOTE, DIRECTION_UNKNOWN, FlowKey, KEYED_NO, KEYED_OWNER,
     KEYED_SHARED, NO, Slot, SlotRef, SocketState, YES,
 };
 
@@ -140,6 +140,19 @@ pub fn own(slot: *mut Slot, who: &Current) {
         (*slot).cgroup_id = bpf_get_current_cgroup_id();
         let _ = bpf_get_current_comm((&raw mut (*slot).comm).cast(), 16);
         core::ptr::write_volatile(&raw mut (*slot).owned, YES);
+    }
+}
+
+/// Adds to a slot that the wire program took what only a hook in process context knows.
+#[inline(always)]
+pub fn complete(slot: *mut Slot, origin: &Origin) {
+    unsafe {
+        if (*slot).netns == 0 {
+            (*slot).netns = origin.netns;
+        }
+        if (*slot).direction == DIRECTION_UNKNOWN {
+            (*slot).direction = origin.direction;
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use egress_common::slot::{
 use crate::count::count;
 use crate::kread::{Current, pointer, read, typed};
 use crate::maps::{PENDING, PendingSend, offset};
-use crate::send::{origin_of, v4_mapped};
+use crate::send::{has_ports, origin_of, v4_mapped};
 use crate::slots::{self, Origin, Remote};
 
 /// Verdict of `cgroup/connect` and `sendmsg`: go on.
@@ -90,8 +90,12 @@ fn destination(ctx: *mut bpf_sock_addr, family: u16, unconnected: bool) {
         addr[12..].copy_from_slice(&words[3].to_ne_bytes());
         addr
     };
-    // `user_port` is in network byte order (`include/uapi/linux/bpf.h`).
-    let port = port.to_ne_bytes();
+    // `user_port` is in network byte order (`include/uapi/linux/bpf.h`). Ping sockets take any, and it means nothing.
+    let port = if has_ports(protocol) {
+        port.to_ne_bytes()
+    } else {
+        [0; 4]
+    };
     let remote = Remote {
         addr,
         port: [port[0], port[1]],

@@ -14,12 +14,11 @@ use egress_common::counters::{
 use egress_common::slot::{ADDRESS_BOTH, DIRECTION_LISTENING};
 
 use crate::count::count_n;
-use crate::send::v4_mapped;
+use crate::send::{has_ports, v4_mapped};
 use crate::slots::{self, Origin, Remote};
 
 const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
-const IPPROTO_SCTP: u8 = 132;
 const SOCK_STREAM: u32 = 1;
 /// `cgroup_skb` verdict: pass (Linux `kernel/bpf/cgroup.c`).
 const PASS: i32 = 1;
@@ -147,12 +146,11 @@ fn parse(skb: *mut __sk_buff) -> Option<Packet> {
         let (protocol, header) = skip_extensions(skb, ip[6]);
         (protocol, header, local, addr)
     };
-    let ports: [u8; 4] =
-        if protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP {
-            load(skb, network_header).unwrap_or_default()
-        } else {
-            [0; 4]
-        };
+    let ports: [u8; 4] = if has_ports(u16::from(protocol)) {
+        load(skb, network_header).unwrap_or_default()
+    } else {
+        [0; 4]
+    };
     Some(Packet {
         protocol,
         network_header,

@@ -67,6 +67,7 @@ const SOCKET: &[&str] = &[
     "sock_dport",
     "sock_daddr",
     "sock_v6_daddr",
+    "sock_type",
 ];
 const PROCESS: &[&str] = &[CURRENT[0], CURRENT[1], "task_tgid", "task_pid"];
 
