@@ -6,8 +6,8 @@ use aya_ebpf::helpers::generated::{
 use core::ffi::c_void;
 use egress_common::counters::FLOWS_FULL;
 use egress_common::slot::{
-    ACTIVITY_CELL, ADDRESS_BOTH, ADDRESS_NONE, ADDRESS_REMOTE, DIRECTION_UNKNOWN, FlowKey, KEYED_NO, KEYED_OWNER,
-    KEYED_SHARED, NO, Slot, SlotRef, SocketState, YES,
+    ACTIVITY_CELL, ADDRESS_BOTH, ADDRESS_NONE, ADDRESS_REMOTE, DIRECTION_UNKNOWN, FlowKey,
+    KEYED_NO, KEYED_OWNER, KEYED_SHARED, NO, Slot, SlotRef, SocketState, YES,
 };
 
 use crate::count::{add, count};

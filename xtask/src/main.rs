@@ -3,6 +3,7 @@
 //! In: a machine with a stable Rust. Out: what the command is named after. Everything that a machine needs is
 //! installed from here, and only from here: `cargo build`, CI and the container image call it too.
 
+mod accuracy;
 mod cargo;
 mod daemon;
 mod lint;
@@ -32,7 +33,8 @@ Examples:
   cargo xtask run                                  watch this host, live
   cargo xtask run -- --events /tmp/egress.jsonl    any argument of `egress run`
   cargo xtask test                                 everything that CI checks
-  cargo xtask test -- -p egress-user ledger        arguments of `cargo test`"
+  cargo xtask test -- -p egress-user ledger        arguments of `cargo test`
+  cargo xtask accuracy -- --only udp               scenarios with this in their name"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -60,6 +62,15 @@ enum Task {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
+    /// Measure what egress tells of each way of sending, beside the truth, on this host.
+    ///
+    /// The table goes to standard output, and, of a run of all scenarios, to docs/accuracy.md. Exit codes: 0 all exact, 1
+    /// something is not exact, 2 nothing could be measured. Needs root; traffic stays in network namespaces of its own.
+    Accuracy {
+        /// Arguments of the suite: `--only NAME`, `--json`, `--list`, `--write FILE`.
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// Build the release binary, target/release/egress.
     Build,
     /// Check formatting, clippy's lints for both targets, and the documentation.
@@ -76,6 +87,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Task::Run { arguments } => daemon::run(&arguments),
         Task::Test { arguments } => test::run(&arguments),
+        Task::Accuracy { arguments } => accuracy::run(&arguments),
         Task::Build => cargo::release().map(|binary| {
             step::say(&format!("built {}", binary.display()));
             ExitCode::SUCCESS

@@ -225,7 +225,8 @@ impl Attribution {
         true
     }
 
-    fn place(&mut self, delta: FlowDelta, at: BootTime, lineage: &mut Lineage) {
+    fn place(&mut self, mut delta: FlowDelta, at: BootTime, lineage: &mut Lineage) {
+        delta.direction = self.owners.direction(&delta);
         let (process, attribution) = self.owner(&delta, at, lineage);
         match attribution {
             Quality::None(reason) => {

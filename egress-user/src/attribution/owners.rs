@@ -134,6 +134,27 @@ impl Owners {
         self.closed.get(&connection(delta)?).copied()
     }
 
+    /// Who began a TCP connection that was there before us: the peer, if its port is one that is listened on here. The
+    /// kernel side could only tell who was first to speak since.
+    pub(super) fn direction(&self, delta: &FlowDelta) -> Direction {
+        // IANA: TCP.
+        if delta.transport.0 != 6
+            || delta.direction == Direction::Listening
+            || !self.was_before(delta.cookie)
+        {
+            return delta.direction;
+        }
+        let Some(local) = delta.local else {
+            return delta.direction;
+        };
+        let port = (delta.netns, delta.transport.0, local.port());
+        if self.listeners.contains_key(&port) {
+            Direction::Accepted
+        } else {
+            Direction::Initiated
+        }
+    }
+
     /// Whether a socket was there before us.
     pub(super) fn was_before(&self, cookie: u64) -> bool {
         cookie != 0

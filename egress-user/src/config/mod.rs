@@ -24,8 +24,9 @@ pub use options::{DEFAULT_STATE_DIR, EventsTarget, RunOptions};
 pub const EXAMPLE: &str = include_str!("../../../egress.example.toml");
 
 /// Names that a network cannot have: the built-in scopes (see [`crate::model::Scope`]), and what metrics call the rest.
-pub const RESERVED_SCOPES: [&str; 6] =
-    ["loopback", "link", "private", "public", "unknown", "other"];
+pub const RESERVED_SCOPES: [&str; 7] = [
+    "loopback", "link", "private", "public", "vm", "unknown", "other",
+];
 
 /// Reads a duration as the configuration has it: `"100ms"`, `"10s"`, `"1h 30m"`. `None` when it is not one.
 #[must_use]

@@ -195,7 +195,7 @@ impl Check<'_> {
     }
 
     fn scopes(&self, raw: Vec<Spanned<String>>, networks: &Networks) -> Result<Vec<String>> {
-        let built_in = ["loopback", "link", "private", "public"].map(String::from);
+        let built_in = ["loopback", "link", "private", "public", "vm"].map(String::from);
         let known: Vec<String> = built_in
             .into_iter()
             .chain(networks.0.keys().cloned())

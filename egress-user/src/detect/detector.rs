@@ -178,6 +178,7 @@ impl Detector {
             Scope::Link => "link",
             Scope::Private => "private",
             Scope::Public => "public",
+            Scope::Vm => "vm",
             Scope::Named(name) => name,
         };
         self.config

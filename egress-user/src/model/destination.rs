@@ -16,6 +16,8 @@ pub enum Scope {
     Private,
     /// Everything else.
     Public,
+    /// Another virtual machine, or the host of this one, over virtual sockets (`AF_VSOCK`).
+    Vm,
     /// A network that the configuration names.
     #[serde(untagged)]
     Named(String),
@@ -35,7 +37,12 @@ impl Transport {
     /// ICMPv6 (IANA protocol 58).
     pub const ICMPV6: Self = Self(58);
 
-    /// ECS `network.transport`: `tcp`, `udp`, `icmp`, `ipv6-icmp`, `sctp`, or `ip-N`.
+    /// Not IP: frames of packet sockets (`AF_PACKET`). Beyond the range of IP protocols, as Linux's MPTCP (262) is.
+    pub const PACKET: Self = Self(0xff00);
+    /// Not IP: virtual sockets (`AF_VSOCK`).
+    pub const VSOCK: Self = Self(0xff01);
+
+    /// ECS `network.transport`: `tcp`, `udp`, `icmp`, `ipv6-icmp`, `sctp`, `packet`, `vsock`, or `ip-N`.
     #[must_use]
     pub fn name(self) -> std::borrow::Cow<'static, str> {
         match self.0 {
@@ -44,6 +51,8 @@ impl Transport {
             17 => "udp".into(),
             58 => "ipv6-icmp".into(),
             132 => "sctp".into(),
+            0xff00 => "packet".into(),
+            0xff01 => "vsock".into(),
             other => format!("ip-{other}").into(),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{BootTime, Destination, Job, Process, ProcessKey, Text, Transport};
+use super::{BootTime, Destination, Job, Process, ProcessKey, Scope, Text, Transport};
 
 /// Identifies a flow for as long as the daemon runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -142,4 +142,16 @@ pub struct Flow {
     pub destination: Option<Arc<Destination>>,
     /// How sure.
     pub attribution: Attribution,
+}
+
+impl Flow {
+    /// How far it goes. Virtual sockets have a scope without a destination: their addresses are no IP addresses.
+    #[must_use]
+    pub fn scope(&self) -> Option<&Scope> {
+        static VM: Scope = Scope::Vm;
+        match &self.destination {
+            Some(destination) => Some(&destination.scope),
+            None => (self.delta.transport == Transport::VSOCK).then_some(&VM),
+        }
+    }
 }

@@ -208,10 +208,9 @@ impl Row {
                 .as_ref()
                 .map_or_else(|| "-".to_owned(), |job| What(job).to_string()),
             destination,
-            scope: flow.destination.as_ref().map_or_else(
-                || "-".to_owned(),
-                |destination| Escaped(scope(&destination.scope)).to_string(),
-            ),
+            scope: flow
+                .scope()
+                .map_or_else(|| "-".to_owned(), |far| Escaped(scope(far)).to_string()),
         }
     }
 }

@@ -135,6 +135,7 @@ impl<'a> Document<'a> {
             Some(destination) => document.set_destination(destination),
             None => {
                 document.destination = delta.remote.map(|remote| endpoint(remote, delta.transport));
+                document.egress.scope = flow.scope().map(|far| name(scope(far)));
             }
         }
         let addressed = document.destination.as_ref().or(document.source.as_ref());

@@ -264,7 +264,7 @@ pub struct Endpoint<'a> {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Network {
-    /// `tcp`, `udp`, `icmp`, `ipv6-icmp`, `sctp` or `ip-N`.
+    /// `tcp`, `udp`, `icmp`, `ipv6-icmp`, `sctp`, `packet` (frames), `vsock` or `ip-N`.
     pub transport: Shown<TransportName>,
     /// IP version.
     #[serde(skip_serializing_if = "Option::is_none")]

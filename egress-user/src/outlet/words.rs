@@ -9,6 +9,7 @@ pub(super) fn scope(scope: &Scope) -> &str {
         Scope::Link => "link",
         Scope::Private => "private",
         Scope::Public => "public",
+        Scope::Vm => "vm",
         Scope::Named(name) => name,
     }
 }

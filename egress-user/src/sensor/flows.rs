@@ -9,8 +9,8 @@ use aya::Ebpf;
 use aya::maps::{HashMap as BpfHashMap, Map, MapData, stack::Stack};
 use egress_common::names::{MAP_ACTIVITY, MAP_FLOWS, MAP_FREE_SLOTS, MAP_SLOTS};
 use egress_common::slot::{
-    ADDRESS_BOTH, ADDRESS_NONE, DIRECTION_ACCEPTED, DIRECTION_INITIATED, DIRECTION_LISTENING,
-    FlowKey, KEYED_NO, KEYED_OWNER, Slot, SlotRef, YES,
+    ADDRESS_BOTH, ADDRESS_NONE, AF_PACKET, AF_VSOCK, DIRECTION_ACCEPTED, DIRECTION_INITIATED,
+    DIRECTION_LISTENING, FlowKey, KEYED_NO, KEYED_OWNER, Slot, SlotRef, YES,
 };
 
 use super::SensorError;
@@ -344,7 +344,11 @@ fn describe(id: FlowId, slot: &Slot) -> FlowDelta {
         netns: slot.netns,
         local,
         remote,
-        transport: Transport(slot.protocol),
+        transport: match (slot.family, slot.protocol) {
+            (AF_PACKET, 0) => Transport::PACKET,
+            (AF_VSOCK, _) => Transport::VSOCK,
+            (_, protocol) => Transport(protocol),
+        },
         family: slot.family,
         direction: match slot.direction {
             DIRECTION_INITIATED => Direction::Initiated,
@@ -360,5 +364,55 @@ fn describe(id: FlowId, slot: &Slot) -> FlowDelta {
         wire_bytes: 0,
         wire_packets: 0,
         rx_bytes: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use egress_common::slot::AF_INET;
+
+    use super::*;
+
+    #[test]
+    fn sockets_that_are_not_ip_s_have_transports_of_their_own() {
+        let slot = |family, protocol| Slot {
+            app_bytes: 0,
+            app_calls: 0,
+            wire_bytes: 0,
+            wire_packets: 0,
+            rx_bytes: 0,
+            first_ns: 0,
+            closed_ns: 0,
+            generation: 0,
+            owned: YES,
+            direction: DIRECTION_INITIATED,
+            closed: 0,
+            addressed: ADDRESS_NONE,
+            cookie: 1,
+            start_ns: 1,
+            tgid: 2,
+            uid: 0,
+            saddr: [0; 16],
+            daddr: [0; 16],
+            sport: [0; 2],
+            dport: [0; 2],
+            family,
+            protocol,
+            cgroup_id: 0,
+            netns: 0,
+            keyed: KEYED_NO,
+            _pad0: [0; 3],
+            exec_id: 0,
+            _pad1: [0; 12],
+            comm: [0; 16],
+            _pad2: [0; 16],
+        };
+        let transport = |family, protocol| describe(FlowId(1), &slot(family, protocol)).transport;
+        assert_eq!(transport(AF_INET, 6), Transport::TCP);
+        assert_eq!(transport(AF_VSOCK, 0), Transport::VSOCK);
+        assert_eq!(transport(AF_PACKET, 0), Transport::PACKET);
+        // Whose protocol is known.
+        assert_eq!(transport(AF_PACKET, 17), Transport::UDP);
+        assert_eq!(describe(FlowId(1), &slot(AF_VSOCK, 0)).remote, None);
     }
 }

@@ -132,11 +132,11 @@ impl<'a> Judge<'a> {
         self.expect(!lost || arrivals.retransmissions > 0, || {
             "nothing was sent twice".into()
         });
-        // Whole packets of that size, one a process at most.
-        let most = self.scenario.unseen * self.done.senders.len() as u64;
+        let unseen = self.scenario.unseen;
         let missing = wire.0.checked_sub(wire.1);
         let owned = missing.filter(|missing| {
-            *missing == 0 || *missing <= most && missing.is_multiple_of(self.scenario.unseen.max(1))
+            *missing == 0
+                || missing.is_multiple_of(unseen.bytes) && missing / unseen.bytes <= unseen.most
         });
         match owned {
             Some(owned) => self.unseen = owned,
@@ -148,7 +148,7 @@ impl<'a> Judge<'a> {
 
     /// Wire bytes of each socket: by source port and destination.
     fn ports(&mut self) {
-        if self.scenario.unseen > 0 || self.scenario.nowhere {
+        if self.unseen > 0 || self.scenario.nowhere {
             return;
         }
         let mut truth: BTreeMap<(IpAddr, u64, u64), u64> = BTreeMap::new();
@@ -309,7 +309,9 @@ impl<'a> Judge<'a> {
             !sender.to.is_empty() || direction == "accepted" || port == u64::from(scenario.port);
         let fits = ip(flow, "destination.ip") == Some(self.done.address) && port_fits;
         let source = sender.source_port.filter(|_| sender.to.is_empty());
-        let source_fits = source.is_none() || number(flow, "source.port") == source;
+        // An MPTCP socket has no port of its own: its subflows have.
+        let port = number(flow, "source.port");
+        let source_fits = source.is_none() || port.is_none() || port == source;
         (forth && !(fits && source_fits))
             .then(|| format!("another destination or port: {}", brief(flow)))
     }

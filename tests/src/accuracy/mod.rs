@@ -57,10 +57,21 @@ pub struct Scenario {
     pub both: bool,
     /// The socket has no destination (packet sockets, virtual sockets): one is checked if told, but not asked for.
     pub nowhere: bool,
-    /// Wire bytes of one process that the kernel sends by itself, without a socket, so that no hook sees them: at most.
-    pub unseen: u64,
+    /// Wire bytes that no hook at the IP layer sees, for a known reason.
+    pub unseen: Unseen,
     /// What there is to know about it, for the report.
     pub note: &'static str,
+}
+
+/// Wire bytes that cannot be told, of which the suite tells how many there were.
+#[derive(Clone, Copy, Debug)]
+pub struct Unseen {
+    /// They come in portions of so many bytes.
+    pub bytes: u64,
+    /// So many portions at most.
+    pub most: u64,
+    /// What they are.
+    pub what: &'static str,
 }
 
 /// Where the bytes of a scenario go: each has an address of its own.
@@ -169,7 +180,7 @@ pub struct Outcome {
     pub app: (u64, u64),
     /// Wire bytes: the sink's count, and what was told.
     pub wire: (u64, u64),
-    /// Wire bytes that the kernel sent by itself, without a socket, so that they are nobody's.
+    /// Of the sink's count, the bytes that no hook sees, for the scenario's known reason.
     pub unseen: u64,
     /// Whom the bytes were attributed to.
     pub attributed: String,

@@ -93,7 +93,7 @@ fn object(outcome: &Outcome) -> Value {
         "way": outcome.scenario.way,
         "app_bytes": bytes(outcome.app),
         "wire_bytes": bytes(outcome.wire),
-        "kernel_owned_bytes": outcome.unseen,
+        "unseen_bytes": outcome.unseen,
         "attributed_to": outcome.attributed,
         "verdict": verdict,
         "why": why,
@@ -118,7 +118,12 @@ fn row(outcome: &Outcome) -> [String; 8] {
     }
     let verdict = match &outcome.verdict {
         Verdict::Wrong(why) => format!("WRONG: {}", why.join("; ")),
-        _ if outcome.unseen > 0 => format!("exact, with {} kernel-owned bytes", outcome.unseen),
+        _ if outcome.unseen > 0 => {
+            format!(
+                "exact, but for {} bytes unseen: {}",
+                outcome.unseen, scenario.unseen.what
+            )
+        }
         _ => "exact".into(),
     };
     [
@@ -214,8 +219,8 @@ the documentation ranges (RFC 5737, RFC 3849).
   (initiated or accepted), the destination's address, port, transport and scope; and none is with another process.
 - **Books**: the daemon's ledger balances in every health record, and its flow records add up to the last one.
 
-*Kernel-owned* bytes are packets that the kernel sends by itself without a socket; no cgroup hook runs for them. They
-are told apart, and only where a scenario cannot do without.
+*Unseen* bytes are those for which no hook runs at the IP layer, for a reason that is known and given. Only the scenarios
+that are about them may have any, and no more than the reason explains, to the byte.
 ";
 
 const LIMITS: &str = "

@@ -24,6 +24,9 @@ table inet truth {
         meta nfproto ipv6 tcp flags & rst == rst meta length 60 accept
         icmpv6 type { 130-137, 143 } accept
         meta l4proto igmp accept
+        # Where a later fragment would have its ports, it has payload.
+        ip frag-off & 0x1fff != 0 add @others4 { ip saddr . ip daddr . ip protocol } accept
+        frag frag-off != 0 add @others6 { ip6 saddr . ip6 daddr . meta l4proto } accept
         meta nfproto ipv4 meta l4proto { tcp, udp, sctp, udplite } add @flows4 { ip saddr . ip daddr . ip protocol . th sport . th dport } accept
         meta nfproto ipv6 meta l4proto { tcp, udp, sctp, udplite } add @flows6 { ip6 saddr . ip6 daddr . meta l4proto . th sport . th dport } accept
         meta nfproto ipv4 add @others4 { ip saddr . ip daddr . ip protocol }

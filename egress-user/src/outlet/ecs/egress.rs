@@ -45,7 +45,7 @@ pub struct Egress<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["no_socket", "kernel", "before_start", "no_slot", "no_storage", "in_flight"]))]
     pub unattributed_reason: Option<&'static str>,
-    /// Flow, alert: `loopback`, `link`, `private`, `public`, or a network's name in the configuration.
+    /// Flow, alert: `loopback`, `link`, `private`, `public`, `vm` (virtual sockets), or a network's name in the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Name<'a>>,
     /// Flow, exec: network namespace (inode number); absent when not known.

@@ -128,10 +128,7 @@ fn labels(flow: &Flow) -> Labels {
         Some(process) if process.executable.path.is_empty() => "unknown".to_owned(),
         Some(process) => short(process.executable.path.to_string()),
     };
-    let scope = flow
-        .destination
-        .as_ref()
-        .map_or("unknown", |to| super::words::scope(&to.scope));
+    let scope = flow.scope().map_or("unknown", super::words::scope);
     Labels {
         executable,
         scope: Escaped(scope).to_string(),

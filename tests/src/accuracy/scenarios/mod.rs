@@ -8,7 +8,7 @@ mod process;
 mod tcp;
 mod udp;
 
-use super::{PORT, Scenario, Target};
+use super::{PORT, Scenario, Target, Unseen};
 
 /// Every scenario, in the order in which they are told.
 #[must_use]
@@ -42,7 +42,11 @@ const NONE: Scenario = Scenario {
     attribution: "exact",
     both: false,
     nowhere: false,
-    unseen: 0,
+    unseen: Unseen {
+        bytes: 1,
+        most: 0,
+        what: "",
+    },
     note: "",
 };
 

@@ -1,5 +1,6 @@
 //! Kinds of processes.
 
+use super::super::Unseen;
 use super::{NONE, Scenario, Target};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -46,9 +47,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             "{to}",
         ],
         peer: &["tcp-sink"],
-        // IPv4 and TCP headers with timestamps.
-        unseen: 52,
-        note: "the last acknowledgement is the kernel's, in TIME_WAIT, without a socket",
+        // IPv4 and TCP headers with timestamps, once a connection.
+        unseen: Unseen {
+            bytes: 52,
+            most: 200,
+            what: "the kernel's own acknowledgements in TIME_WAIT",
+        },
         ..NONE
     },
 ];

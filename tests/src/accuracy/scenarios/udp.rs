@@ -1,5 +1,6 @@
 //! UDP and UDP-Lite.
 
+use super::super::Unseen;
 use super::{NONE, Scenario, Target};
 
 const UDP: Scenario = Scenario {
@@ -132,7 +133,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             "--to",
             "{to}",
         ],
-        note: "the hook at the IP layer sees a datagram before it is cut into fragments",
+        // 125 datagrams in six fragments: five more headers each.
+        unseen: Unseen {
+            bytes: 125 * 5 * 20,
+            most: 1,
+            what: "headers of fragments, which are cut below the hook",
+        },
         ..UDP
     },
     Scenario {
@@ -149,7 +155,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             "--to",
             "{to}",
         ],
-        note: "the hook at the IP layer sees a datagram before it is cut into fragments",
+        // Five more headers each, and a fragment header in each of the six.
+        unseen: Unseen {
+            bytes: 125 * (5 * 40 + 6 * 8),
+            most: 1,
+            what: "headers of fragments, which are cut below the hook",
+        },
         ..UDP
     },
     Scenario {
