@@ -131,12 +131,11 @@ impl<'a> Document<'a> {
             None => document.set_owner(flow),
         }
         document.source = delta.local.map(|local| endpoint(local, delta.transport));
-        match &flow.destination {
-            Some(destination) => document.set_destination(destination),
-            None => {
-                document.destination = delta.remote.map(|remote| endpoint(remote, delta.transport));
-                document.egress.scope = flow.scope().map(|far| name(scope(far)));
-            }
+        if let Some(destination) = &flow.destination {
+            document.set_destination(destination);
+        } else {
+            document.destination = delta.remote.map(|remote| endpoint(remote, delta.transport));
+            document.egress.scope = flow.scope().map(|far| name(scope(far)));
         }
         let addressed = document.destination.as_ref().or(document.source.as_ref());
         document.network = Some(ecs::Network {

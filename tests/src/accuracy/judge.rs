@@ -366,3 +366,6 @@ fn attributed(flows: &[&Value]) -> String {
     });
     shown.collect::<Vec<_>>().join("; ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@
 //! One daemon watches while all scenarios run, one after the other, each with a destination address of its own ([`run`]);
 //! when it has ended, its records are compared ([`judge`]).
 
+mod bench;
 pub mod judge;
 pub mod report;
 pub mod run;

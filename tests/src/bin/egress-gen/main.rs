@@ -91,7 +91,7 @@ enum Command {
         listen: SocketAddr,
     },
     /// Sends in one of many ways.
-    Way(way::Send),
+    Way(way::Order),
     /// A server with manners of its own.
     Peer(way::peer::Peer),
     /// Tells whether this kernel has what a way of sending needs.
@@ -153,7 +153,7 @@ fn main() -> anyhow::Result<()> {
         } => sink::tcp(listen, close_after)?,
         Command::UdpSink { listen, echo } => sink::udp(listen, echo)?,
         Command::Http { listen } => http::serve(listen)?,
-        Command::Way(send) => way::run(&send)?,
+        Command::Way(order) => way::run(&order)?,
         Command::Peer(peer) => way::peer::serve(&peer)?,
         Command::Probe { need } => print(&way::probe::probe(need)),
         Command::OpenKinds { dir } => print(&open::kinds(&dir)?),

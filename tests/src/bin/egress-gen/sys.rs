@@ -65,6 +65,8 @@ pub fn sendmmsg(fd: BorrowedFd<'_>, data: &[&[u8]], to: SocketAddr) -> io::Resul
 /// An address of a packet socket (packet(7)): device, `EtherType`, link-layer address.
 pub fn link_address(device: u32, protocol: u16, mac: [u8; 6]) -> io::Result<SockAddr> {
     let device = i32::try_from(device).map_err(io::Error::other)?;
+    let size = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>());
+    let size = size.map_err(io::Error::other)?;
     // SAFETY: the storage is large enough for any address (`sockaddr_storage`), is all zero, which is valid for this one,
     // and the length told is that of what is written.
     let ((), address) = unsafe {
@@ -75,7 +77,7 @@ pub fn link_address(device: u32, protocol: u16, mac: [u8; 6]) -> io::Result<Sock
             (*link).sll_ifindex = device;
             (*link).sll_halen = 6;
             (&raw mut (*link).sll_addr).cast::<[u8; 6]>().write(mac);
-            *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            *length = size;
             Ok(())
         })
     }?;
@@ -84,7 +86,7 @@ pub fn link_address(device: u32, protocol: u16, mac: [u8; 6]) -> io::Result<Sock
 
 /// A transmit ring of a packet socket, `TPACKET_V2` (Linux `Documentation/networking/packet_mmap.rst`).
 pub struct Ring {
-    base: *mut u8,
+    base: *mut Place,
     frames: usize,
     next: usize,
 }
@@ -93,6 +95,16 @@ pub struct Ring {
 const FRAME: usize = 2048;
 /// Where the data begins in a frame's place: after the header, aligned (`TPACKET2_HDRLEN - sizeof(struct sockaddr_ll)`).
 const DATA: usize = 32;
+
+/// A frame's place: the first words of `struct tpacket2_hdr` (Linux `include/uapi/linux/if_packet.h`), and the rest.
+#[repr(C, align(16))]
+struct Place {
+    /// Whose it is. Both sides change it.
+    status: AtomicU32,
+    length: u32,
+    header: [u8; DATA - 8],
+    data: [u8; FRAME - DATA],
+}
 
 impl Ring {
     /// Gives a packet socket a ring of `frames` frames (even), and maps it.
@@ -126,6 +138,7 @@ impl Ring {
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
+        const { assert!(size_of::<Place>() == FRAME) };
         Ok(Self {
             base: base.cast(),
             frames,
@@ -140,19 +153,19 @@ impl Ring {
         if frame.len() > FRAME - DATA {
             return Err(io::Error::other("the frame is larger than its place"));
         }
-        // SAFETY: `next` is below `frames`, so the place lies in the mapping and is aligned to 2,048 bytes; its first words are
-        // `tp_status` and `tp_len` (`struct tpacket2_hdr`). The kernel changes them while it owns the place only, and
-        // does not own it while the status is `AVAILABLE`. The status is an atomic, as both sides change it.
+        let length = u32::try_from(frame.len()).map_err(io::Error::other)?;
+        // SAFETY: `next` is below `frames`, so the place lies in the mapping, which is aligned to a page. The status is an
+        // atomic; the rest is changed by the kernel only while it owns the place, which it does not while the status is
+        // `AVAILABLE`. The frame fits, as was just asked.
         unsafe {
-            let place = self.base.add(self.next * FRAME);
-            let status = &*place.cast::<AtomicU32>();
+            let place = self.base.add(self.next);
+            let status = &(*place).status;
             if status.load(Ordering::Acquire) != TP_STATUS_AVAILABLE {
                 return Ok(false);
             }
-            place.cast::<u32>().add(1).write(frame.len() as u32);
-            place
-                .add(DATA)
-                .copy_from_nonoverlapping(frame.as_ptr(), frame.len());
+            (&raw mut (*place).length).write(length);
+            let data = (&raw mut (*place).data).cast::<u8>();
+            data.copy_from_nonoverlapping(frame.as_ptr(), frame.len());
             status.store(TP_STATUS_SEND_REQUEST, Ordering::Release);
         }
         self.next = (self.next + 1) % self.frames;

@@ -7,17 +7,17 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use socket2::{Socket, Type};
 
 use super::stream::{connect, finish};
-use super::{Send, Sent, Way, port_of};
+use super::{Order, Sent, Way, port_of};
 
 /// Connects, sends `bytes` on each connection, and lets it end.
-pub fn send(send: &Send) -> Result<Sent> {
-    match send.way {
-        Way::Threads => threads(send),
-        Way::FastOpen => fast_open(send),
+pub fn send(order: &Order) -> Result<Sent> {
+    match order.way {
+        Way::Threads => threads(order),
+        Way::FastOpen => fast_open(order),
         _ => {
             let mut all = Sent::default();
-            for number in 0..send.count {
-                let one = one(send).with_context(|| format!("connection {number}"))?;
+            for number in 0..order.count {
+                let one = one(order).with_context(|| format!("connection {number}"))?;
                 all.bytes += one.bytes;
                 all.calls += one.calls;
             }
@@ -26,21 +26,23 @@ pub fn send(send: &Send) -> Result<Sent> {
     }
 }
 
-fn one(send: &Send) -> Result<Sent> {
-    let socket = connect(send, None)?;
+fn one(order: &Order) -> Result<Sent> {
+    let socket = connect(order, None)?;
     let mut sent = Sent {
         port: port_of(&socket),
         ..Sent::default()
     };
-    send.all(&mut sent, |data| (&socket).write(data))?;
+    order.all(&mut sent, |data| (&socket).write(data))?;
     finish(socket)?;
     Ok(sent)
 }
 
-fn threads(send: &Send) -> Result<Sent> {
+fn threads(order: &Order) -> Result<Sent> {
     let mut all = Sent::default();
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..send.count).map(|_| scope.spawn(|| one(send))).collect();
+        let threads: Vec<_> = (0..order.count)
+            .map(|_| scope.spawn(|| one(order)))
+            .collect();
         for thread in threads {
             let one = thread.join().map_err(|_| anyhow!("a thread panicked"))??;
             all.bytes += one.bytes;
@@ -51,12 +53,12 @@ fn threads(send: &Send) -> Result<Sent> {
 }
 
 /// Two connections: the first gets the cookie, the second carries data in its SYN (RFC 7413).
-fn fast_open(send: &Send) -> Result<Sent> {
+fn fast_open(order: &Order) -> Result<Sent> {
     let mut sent = Sent::default();
     for _ in 0..2 {
-        let socket: Socket = send.socket(Type::STREAM, None)?;
-        let data = vec![b'e'; send.chunk];
-        sent.add(socket.send_to_with_flags(&data, &send.to.into(), libc::MSG_FASTOPEN)?);
+        let socket: Socket = order.socket(Type::STREAM, None)?;
+        let data = vec![b'e'; order.chunk];
+        sent.add(socket.send_to_with_flags(&data, &order.to.into(), libc::MSG_FASTOPEN)?);
         sent.add(socket.send(&data)?);
         finish(socket)?;
     }

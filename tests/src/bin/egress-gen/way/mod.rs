@@ -114,9 +114,9 @@ pub enum Way {
     Vsock,
 }
 
-/// What to send, and how.
+/// What to order, and how.
 #[derive(Args)]
-pub struct Send {
+pub struct Order {
     /// The way.
     #[arg(value_enum)]
     way: Way,
@@ -179,14 +179,14 @@ impl Sent {
 }
 
 /// Sends, and tells how much.
-pub fn run(send: &Send) -> Result<()> {
-    let sent = match send.way {
-        Way::Connections | Way::Threads | Way::FastOpen => connections::send(send),
+pub fn run(order: &Order) -> Result<()> {
+    let sent = match order.way {
+        Way::Connections | Way::Threads | Way::FastOpen => connections::send(order),
         Way::UringSend
         | Way::UringSendmsg
         | Way::UringSendZc
         | Way::UringSqpoll
-        | Way::UringAsync => uring::send(send),
+        | Way::UringAsync => uring::send(order),
         Way::UdpSend
         | Way::UdpSendto
         | Way::UdpSendmmsg
@@ -196,17 +196,17 @@ pub fn run(send: &Send) -> Result<()> {
         | Way::UdpReconnect
         | Way::UdpEmpty
         | Way::UdpFailed
-        | Way::UdpLite => datagram::send(send),
-        Way::Ping | Way::RawIcmp | Way::RawIp | Way::Hdrincl => raw_ip::send(send),
-        Way::PacketRaw | Way::PacketDgram | Way::PacketRing => packet::send(send),
-        Way::Vsock => vsock::send(send),
-        _ => stream::send(send),
+        | Way::UdpLite => datagram::send(order),
+        Way::Ping | Way::RawIcmp | Way::RawIp | Way::Hdrincl => raw_ip::send(order),
+        Way::PacketRaw | Way::PacketDgram | Way::PacketRing => packet::send(order),
+        Way::Vsock => vsock::send(order),
+        _ => stream::send(order),
     }?;
     print(&sent.told());
     Ok(())
 }
 
-impl Send {
+impl Order {
     /// A socket for `to`, bound to `from`.
     fn socket(&self, kind: Type, protocol: Option<Protocol>) -> Result<Socket> {
         let socket = Socket::new(Domain::for_address(self.to), kind, protocol)?;

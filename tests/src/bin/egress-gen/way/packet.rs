@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use socket2::{Domain, Socket, Type};
 
 use super::raw_ip::ipv4;
-use super::{Send, Sent, Way};
+use super::{Order, Sent, Way};
 use crate::sys::{Ring, link_address};
 
 /// `ETH_P_IP`.
@@ -15,10 +15,10 @@ const IPV4: u16 = 0x0800;
 const UDP: u8 = 17;
 
 /// Sends UDP datagrams over IPv4, made by hand, in frames. `chunk` is the length of the IP packet.
-pub fn send(send: &Send) -> Result<Sent> {
+pub fn send(order: &Order) -> Result<Sent> {
     let mac =
-        mac(send.mac.as_deref().context("--mac")?).context("--mac is not six bytes in hex")?;
-    let kind = if matches!(send.way, Way::PacketDgram) {
+        mac(order.mac.as_deref().context("--mac")?).context("--mac is not six bytes in hex")?;
+    let kind = if matches!(order.way, Way::PacketDgram) {
         Type::DGRAM
     } else {
         Type::RAW
@@ -27,15 +27,15 @@ pub fn send(send: &Send) -> Result<Sent> {
     let socket = Socket::new(Domain::PACKET, kind, None)?;
     let to = link_address(device()?, IPV4, mac)?;
     let mut sent = Sent::default();
-    if matches!(send.way, Way::PacketRing) {
-        ring(send, &socket, &to, mac, &mut sent)?;
+    if matches!(order.way, Way::PacketRing) {
+        ring(order, &socket, &to, mac, &mut sent)?;
     } else {
         // `bytes` and `chunk` are those of frames then: what the calls return.
-        send.all(&mut sent, |data| {
-            if matches!(send.way, Way::PacketDgram) {
-                socket.send_to(&packet(send, data), &to)
+        order.all(&mut sent, |data| {
+            if matches!(order.way, Way::PacketDgram) {
+                socket.send_to(&packet(order, data), &to)
             } else {
-                socket.send_to(&frame(send, mac, data.get(14..).unwrap_or_default()), &to)
+                socket.send_to(&frame(order, mac, data.get(14..).unwrap_or_default()), &to)
             }
         })?;
     }
@@ -43,7 +43,7 @@ pub fn send(send: &Send) -> Result<Sent> {
 }
 
 fn ring(
-    send: &Send,
+    order: &Order,
     socket: &Socket,
     to: &socket2::SockAddr,
     mac: [u8; 6],
@@ -52,24 +52,24 @@ fn ring(
     const FRAMES: usize = 64;
     socket.bind(to)?;
     let mut ring = Ring::new(socket.as_fd(), FRAMES)?;
-    let data = vec![b'e'; send.chunk.saturating_sub(14)];
-    while sent.bytes < send.bytes {
+    let data = vec![b'e'; order.chunk.saturating_sub(14)];
+    while sent.bytes < order.bytes {
         for _ in 0..FRAMES / 2 {
-            anyhow::ensure!(ring.put(&frame(send, mac, &data))?, "the ring is full");
+            anyhow::ensure!(ring.put(&frame(order, mac, &data))?, "the ring is full");
         }
         // Without MSG_DONTWAIT it returns when all frames of the ring have left.
         sent.add(socket.send(&[])?);
-        std::thread::sleep(std::time::Duration::from_micros(send.pause));
+        std::thread::sleep(std::time::Duration::from_micros(order.pause));
     }
     Ok(())
 }
 
 /// A UDP datagram (RFC 768) without a checksum, in IPv4, as long as `data`.
-fn packet(send: &Send, data: &[u8]) -> Vec<u8> {
+fn packet(order: &Order, data: &[u8]) -> Vec<u8> {
     let mut data = data.to_vec();
     data.resize(data.len().max(28), 0);
-    let mut packet = ipv4(send, UDP, &data);
-    let port = send.to.port().to_be_bytes();
+    let mut packet = ipv4(order, UDP, &data);
+    let port = order.to.port().to_be_bytes();
     let length = u16::try_from(packet.len() - 20)
         .unwrap_or(u16::MAX)
         .to_be_bytes();
@@ -77,10 +77,10 @@ fn packet(send: &Send, data: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn frame(send: &Send, mac: [u8; 6], data: &[u8]) -> Vec<u8> {
+fn frame(order: &Order, mac: [u8; 6], data: &[u8]) -> Vec<u8> {
     // A source address that is locally administered.
     let mut frame = [&mac[..], &[2, 0, 0, 0, 0, 1], &IPV4.to_be_bytes()].concat();
-    frame.extend(packet(send, data));
+    frame.extend(packet(order, data));
     frame
 }
 

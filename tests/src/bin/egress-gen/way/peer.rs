@@ -1,6 +1,6 @@
 //! Servers with manners of their own.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -63,9 +63,9 @@ pub fn serve(peer: &Peer) -> Result<()> {
     listener.listen(64)?;
     sink::accept_on(TcpListener::from(listener), peer.listen, move |stream| {
         match manner {
-            Manner::Send => return answer(stream, bytes, gate.as_deref()),
+            Manner::Send => return answer(&stream, bytes, gate.as_deref()),
             Manner::Stall => thread::sleep(Duration::from_millis(pause)),
-            Manner::Reset => return reset(stream, bytes),
+            Manner::Reset => return reset(&stream, bytes),
             Manner::Mptcp | Manner::Sctp => {}
         }
         discard(stream)?;
@@ -73,7 +73,7 @@ pub fn serve(peer: &Peer) -> Result<()> {
     })
 }
 
-fn answer(stream: TcpStream, bytes: u64, gate: Option<&Path>) -> Result<()> {
+fn answer(mut stream: &TcpStream, bytes: u64, gate: Option<&Path>) -> Result<()> {
     if let Some(gate) = gate {
         print(&json!({ "ready": true }));
         while !gate.exists() {
@@ -87,7 +87,7 @@ fn answer(stream: TcpStream, bytes: u64, gate: Option<&Path>) -> Result<()> {
     let mut sent = 0;
     while sent < bytes {
         let left = usize::try_from(bytes - sent).unwrap_or(usize::MAX);
-        sent += (&stream).write(&data[..left.min(data.len())])? as u64;
+        sent += stream.write(&data[..left.min(data.len())])? as u64;
     }
     stream.shutdown(Shutdown::Write)?;
     reader
@@ -97,13 +97,12 @@ fn answer(stream: TcpStream, bytes: u64, gate: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-fn reset(stream: TcpStream, bytes: u64) -> Result<()> {
-    use std::io::Read as _;
+fn reset(mut stream: &TcpStream, bytes: u64) -> Result<()> {
     let mut buffer = vec![0; 4_096];
     let mut received = 0;
     while received < bytes {
-        received += (&stream).read(&mut buffer)? as u64;
+        received += stream.read(&mut buffer)? as u64;
     }
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    SockRef::from(stream).set_linger(Some(Duration::ZERO))?;
     Ok(())
 }

@@ -3,47 +3,47 @@
 use anyhow::{Result, ensure};
 use socket2::{Protocol, Socket, Type};
 
-use super::{Send, Sent, Way};
+use super::{Order, Sent, Way};
 
 /// RFC 3692: for experiments.
-const EXPERIMENT: i32 = 253;
+const EXPERIMENT: u8 = 253;
 
 /// Sends messages of `chunk` bytes, headers of IP not included.
-pub fn send(send: &Send) -> Result<Sent> {
-    let icmp = if send.to.is_ipv4() {
+pub fn send(order: &Order) -> Result<Sent> {
+    let icmp = if order.to.is_ipv4() {
         Protocol::ICMPV4
     } else {
         Protocol::ICMPV6
     };
     let mut sent = Sent::default();
     // Raw sockets know no port; IPv6 insists on 0.
-    let mut to = send.to;
+    let mut to = order.to;
     to.set_port(0);
     let to = to.into();
-    match send.way {
+    match order.way {
         Way::Ping | Way::RawIcmp => {
-            let kind = if matches!(send.way, Way::Ping) {
+            let kind = if matches!(order.way, Way::Ping) {
                 Type::DGRAM
             } else {
                 Type::RAW
             };
-            let socket = send.socket(kind, Some(icmp))?;
+            let socket = order.socket(kind, Some(icmp))?;
             let mut sequence = 0;
-            send.all(&mut sent, |data| {
+            order.all(&mut sent, |data| {
                 sequence += 1;
-                socket.send_to(&echo(send.to.is_ipv4(), sequence, data), &to)
+                socket.send_to(&echo(order.to.is_ipv4(), sequence, data), &to)
             })?;
         }
         Way::RawIp => {
-            let socket = send.socket(Type::RAW, Some(EXPERIMENT.into()))?;
+            let socket = order.socket(Type::RAW, Some(i32::from(EXPERIMENT).into()))?;
             sent.add(socket.send_to(&[], &to)?);
-            send.all(&mut sent, |data| socket.send_to(data, &to))?;
+            order.all(&mut sent, |data| socket.send_to(data, &to))?;
         }
         _ => {
-            ensure!(send.to.is_ipv4(), "IP_HDRINCL is for IPv4 here");
-            let socket: Socket = send.socket(Type::RAW, Some(libc::IPPROTO_RAW.into()))?;
-            send.all(&mut sent, |data| {
-                socket.send_to(&ipv4(send, EXPERIMENT as u8, data), &to)
+            ensure!(order.to.is_ipv4(), "IP_HDRINCL is for IPv4 here");
+            let socket: Socket = order.socket(Type::RAW, Some(libc::IPPROTO_RAW.into()))?;
+            order.all(&mut sent, |data| {
+                socket.send_to(&ipv4(order, EXPERIMENT, data), &to)
             })?;
         }
     }
@@ -64,7 +64,7 @@ fn echo(v4: bool, sequence: u16, data: &[u8]) -> Vec<u8> {
 }
 
 /// An IPv4 packet (RFC 791) that is as long as `data`, or its header.
-pub fn ipv4(send: &Send, protocol: u8, data: &[u8]) -> Vec<u8> {
+pub fn ipv4(order: &Order, protocol: u8, data: &[u8]) -> Vec<u8> {
     let mut packet = data.to_vec();
     packet.resize(data.len().max(20), 0);
     let length = u16::try_from(packet.len())
@@ -73,7 +73,7 @@ pub fn ipv4(send: &Send, protocol: u8, data: &[u8]) -> Vec<u8> {
     packet[..12].copy_from_slice(&[
         0x45, 0, length[0], length[1], 0, 0, 0x40, 0, 64, protocol, 0, 0,
     ]);
-    for (place, address) in [(12, send.from), (16, Some(send.to.ip()))] {
+    for (place, address) in [(12, order.from), (16, Some(order.to.ip()))] {
         if let Some(std::net::IpAddr::V4(address)) = address {
             packet[place..place + 4].copy_from_slice(&address.octets());
         }
@@ -90,5 +90,6 @@ fn checksum(bytes: &[u8]) -> u16 {
         .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or_default()));
     let sum: u32 = words.sum();
     let sum = (sum & 0xffff) + (sum >> 16);
-    !((sum & 0xffff) + (sum >> 16)) as u16
+    let [.., high, low] = ((sum & 0xffff) + (sum >> 16)).to_be_bytes();
+    !u16::from_be_bytes([high, low])
 }

@@ -11,36 +11,36 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create, sendfile};
 use rustix::pipe::{SpliceFlags, pipe, splice};
 use socket2::{Protocol, Socket, Type};
 
-use super::{Send, Sent, Way, port_of};
+use super::{Order, Sent, Way, port_of};
 use crate::sys;
 
 /// `SOL_TLS` (Linux `include/linux/socket.h`).
 const SOL_TLS: i32 = 282;
 
 /// Connects, sends, and lets the connection end.
-pub fn send(send: &Send) -> Result<Sent> {
-    let protocol = match send.way {
+pub fn send(order: &Order) -> Result<Sent> {
+    let protocol = match order.way {
         Way::Mptcp => Some(Protocol::MPTCP),
         Way::Sctp => Some(Protocol::from(libc::IPPROTO_SCTP)),
         _ => None,
     };
     let mut sent = Sent::default();
-    let socket = connect(send, protocol)?;
+    let socket = connect(order, protocol)?;
     sent.port = port_of(&socket);
-    if send.gate {
+    if order.gate {
         sent.add(socket.send(b"before")?);
-        send.gate(&mut sent)?;
+        order.gate(&mut sent)?;
     }
-    transmit(send, &mut sent, socket)?;
+    transmit(order, &mut sent, socket)?;
     Ok(sent)
 }
 
 /// A connected socket.
-pub fn connect(send: &Send, protocol: Option<Protocol>) -> Result<Socket> {
-    let socket = send.socket(Type::STREAM, protocol)?;
+pub fn connect(order: &Order, protocol: Option<Protocol>) -> Result<Socket> {
+    let socket = order.socket(Type::STREAM, protocol)?;
     socket
-        .connect(&send.to.into())
-        .with_context(|| format!("connect to {}", send.to))?;
+        .connect(&order.to.into())
+        .with_context(|| format!("connect to {}", order.to))?;
     Ok(socket)
 }
 
@@ -52,9 +52,9 @@ pub fn finish(socket: Socket) -> Result<()> {
     Ok(())
 }
 
-fn transmit(send: &Send, sent: &mut Sent, socket: Socket) -> Result<()> {
-    match send.way {
-        Way::Writev => send.all(sent, |data| {
+fn transmit(order: &Order, sent: &mut Sent, socket: Socket) -> Result<()> {
+    match order.way {
+        Way::Writev => order.all(sent, |data| {
             let (a, b) = data.split_at(data.len() / 2);
             let parts = [
                 &a[..a.len() / 3],
@@ -64,14 +64,14 @@ fn transmit(send: &Send, sent: &mut Sent, socket: Socket) -> Result<()> {
             ];
             (&socket).write_vectored(&parts.map(IoSlice::new))
         })?,
-        Way::Sendmsg => send.all(sent, |data| {
+        Way::Sendmsg => order.all(sent, |data| {
             let (a, b) = data.split_at(data.len() / 3);
             socket.send_vectored(&[IoSlice::new(a), IoSlice::new(b)])
         })?,
-        Way::Sendto => send.all(sent, |data| socket.send_to(data, &send.to.into()))?,
+        Way::Sendto => order.all(sent, |data| socket.send_to(data, &order.to.into()))?,
         Way::Urgent => {
             let mut calls = 0;
-            send.all(sent, |data| {
+            order.all(sent, |data| {
                 calls += 1;
                 if calls % 10 == 0 {
                     socket.send_out_of_band(&data[..1])
@@ -82,12 +82,12 @@ fn transmit(send: &Send, sent: &mut Sent, socket: Socket) -> Result<()> {
         }
         Way::Cork => {
             socket.set_tcp_cork(true)?;
-            send.all(sent, |data| (&socket).write(data))?;
+            order.all(sent, |data| (&socket).write(data))?;
             socket.set_tcp_cork(false)?;
         }
         Way::Zerocopy => {
             sys::set_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_ZEROCOPY, 1)?;
-            send.all(sent, |data| {
+            order.all(sent, |data| {
                 loop {
                     match socket.send_with_flags(data, libc::MSG_ZEROCOPY) {
                         // Notices of completion that nobody reads use up the socket's memory for options.
@@ -101,12 +101,12 @@ fn transmit(send: &Send, sent: &mut Sent, socket: Socket) -> Result<()> {
         }
         Way::Sendfile => {
             let file = memfd_create("data", MemfdFlags::CLOEXEC)?;
-            ftruncate(&file, send.bytes)?;
-            send.all(sent, |data| Ok(sendfile(&socket, &file, None, data.len())?))?;
+            ftruncate(&file, order.bytes)?;
+            order.all(sent, |data| Ok(sendfile(&socket, &file, None, data.len())?))?;
         }
         Way::Splice => {
             let (read, write) = pipe()?;
-            send.all(sent, |data| {
+            order.all(sent, |data| {
                 // A pipe holds 64 KiB.
                 let data = &data[..data.len().min(4096)];
                 let size = rustix::io::write(&write, data)?;
@@ -122,30 +122,30 @@ fn transmit(send: &Send, sent: &mut Sent, socket: Socket) -> Result<()> {
         }
         Way::Drip => {
             socket.set_tcp_nodelay(true)?;
-            send.all(sent, |data| {
-                thread::sleep(Duration::from_micros(send.pause));
+            order.all(sent, |data| {
+                thread::sleep(Duration::from_micros(order.pause));
                 socket.send(&data[..1])
             })?;
         }
-        Way::Duplex => return duplex(send, sent, socket),
-        Way::Broken => return broken(send, sent, &socket),
-        Way::WouldBlock => would_block(send, sent, &socket)?,
+        Way::Duplex => return duplex(order, sent, socket),
+        Way::Broken => return broken(order, sent, &socket),
+        Way::WouldBlock => would_block(order, sent, &socket)?,
         Way::Ktls => {
             keys(&socket)?;
-            send.all(sent, |data| socket.send(data))?;
+            order.all(sent, |data| socket.send(data))?;
         }
-        _ => send.all(sent, |data| (&socket).write(data))?,
+        _ => order.all(sent, |data| (&socket).write(data))?,
     }
     finish(socket)
 }
 
 /// Sends while the peer does.
-fn duplex(send: &Send, sent: &mut Sent, socket: Socket) -> Result<()> {
+fn duplex(order: &Order, sent: &mut Sent, socket: Socket) -> Result<()> {
     let stream = TcpStream::from(socket);
     let mut other = stream.try_clone()?;
     let reader = thread::spawn(move || io::copy(&mut other, &mut io::sink()));
-    if send.bytes > 0 {
-        send.all(sent, |data| (&stream).write(data))?;
+    if order.bytes > 0 {
+        order.all(sent, |data| (&stream).write(data))?;
     }
     stream.shutdown(Shutdown::Write)?;
     let received = reader
@@ -156,9 +156,9 @@ fn duplex(send: &Send, sent: &mut Sent, socket: Socket) -> Result<()> {
 }
 
 /// Writes until that fails, which it has to before `bytes` are sent.
-fn broken(send: &Send, sent: &mut Sent, socket: &Socket) -> Result<()> {
-    let data = vec![b'e'; send.chunk];
-    while sent.bytes < send.bytes {
+fn broken(order: &Order, sent: &mut Sent, socket: &Socket) -> Result<()> {
+    let data = vec![b'e'; order.chunk];
+    while sent.bytes < order.bytes {
         match socket.send(&data) {
             Ok(size) => sent.add(size),
             Err(error) => {
@@ -182,9 +182,9 @@ fn broken(send: &Send, sent: &mut Sent, socket: &Socket) -> Result<()> {
 }
 
 /// Fills the socket's buffers, three times, while the peer does not read.
-fn would_block(send: &Send, sent: &mut Sent, socket: &Socket) -> Result<()> {
+fn would_block(order: &Order, sent: &mut Sent, socket: &Socket) -> Result<()> {
     socket.set_nonblocking(true)?;
-    let data = vec![b'e'; send.chunk];
+    let data = vec![b'e'; order.chunk];
     let mut blocked = 0;
     while blocked < 3 {
         match socket.send(&data) {

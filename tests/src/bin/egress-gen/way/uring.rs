@@ -12,17 +12,17 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use socket2::Socket;
 
 use super::stream::{connect, finish};
-use super::{Send, Sent, Way, port_of};
+use super::{Order, Sent, Way, port_of};
 
 /// Sends over one TCP connection, an entry at a time.
-pub fn send(send: &Send) -> Result<Sent> {
-    let mut ring = ring(send.way)?;
-    let socket = connect(send, None)?;
+pub fn send(order: &Order) -> Result<Sent> {
+    let mut ring = ring(order.way)?;
+    let socket = connect(order, None)?;
     let mut sent = Sent {
         port: port_of(&socket),
         ..Sent::default()
     };
-    send.all(&mut sent, |data| one(&mut ring, send.way, &socket, data))?;
+    order.all(&mut sent, |data| one(&mut ring, order.way, &socket, data))?;
     finish(socket)?;
     Ok(sent)
 }

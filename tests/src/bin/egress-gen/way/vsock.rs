@@ -6,14 +6,14 @@ use std::thread;
 use anyhow::{Result, anyhow};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{Send, Sent};
+use super::{Order, Sent};
 
 /// `VMADDR_CID_LOCAL` (Linux `include/uapi/linux/vm_sockets.h`): needs the loopback transport (`vsock_loopback`).
 const LOCAL: u32 = 1;
 
 /// Sends to a listener of its own.
-pub fn send(send: &Send) -> Result<Sent> {
-    let (listener, client) = connected(send.to.port().into())?;
+pub fn send(order: &Order) -> Result<Sent> {
+    let (listener, client) = connected(order.to.port().into())?;
     let reader = thread::spawn(move || -> io::Result<()> {
         let (mut peer, _) = listener.accept()?;
         let mut buffer = vec![0; 65_536];
@@ -21,7 +21,7 @@ pub fn send(send: &Send) -> Result<Sent> {
         Ok(())
     });
     let mut sent = Sent::default();
-    send.all(&mut sent, |data| (&client).write(data))?;
+    order.all(&mut sent, |data| (&client).write(data))?;
     drop(client);
     reader
         .join()
