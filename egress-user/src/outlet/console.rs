@@ -223,7 +223,8 @@ impl Outlet for Console {
     fn record(&mut self, record: &Record) -> io::Result<()> {
         /// While nothing can be written, this much waits, bytes.
         const HOLD: usize = 1 << 20;
-        if self.pending.len() > HOLD {
+        // A burst of records, between two flushes, is no reason to lose one.
+        if self.pending.len() > HOLD && self.flush().is_err() {
             return Err(io::Error::new(
                 io::ErrorKind::StorageFull,
                 "nobody reads the live view",

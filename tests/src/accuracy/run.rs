@@ -90,7 +90,12 @@ pub fn run(wanted: impl Fn(&Scenario) -> bool, mut say: impl FnMut(&str)) -> Res
         source: lab.truth_of_source()?,
         retransmissions: lab.source.retransmissions()?,
     };
+    let stopping = Instant::now();
     let run = daemon.stop()?;
+    say(&format!(
+        "the daemon has ended, in {:.1?}",
+        stopping.elapsed()
+    ));
     let mut done = done.iter();
     let outcomes = plan.into_iter().map(|(scenario, _, missing)| {
         if let Some(why) = missing {

@@ -83,3 +83,19 @@ fn what_nobody_takes_is_bounded() {
     while console.record(&samples::flow()).is_ok() {}
     assert!(console.pending.len() < (1 << 20) + 1000);
 }
+
+/// More than is held between two flushes: ten thousand connections of a second.
+#[test]
+fn a_burst_loses_nothing() {
+    const RECORDS: usize = 10_000;
+    let mut file = tempfile::tempfile().unwrap();
+    let mut console = Console::new(samples::host(), file.try_clone().unwrap(), false, false);
+    for _ in 0..RECORDS {
+        console.record(&samples::flow()).unwrap();
+    }
+    console.flush().unwrap();
+    let mut text = String::new();
+    file.rewind().unwrap();
+    file.read_to_string(&mut text).unwrap();
+    assert!(text.len() > 1 << 20 && text.lines().count() == RECORDS);
+}
