@@ -82,7 +82,9 @@ const _: () = {
     assert!(size_of::<HostState>() == 88);
     assert!(offset_of!(HostState, magic) == 0 && offset_of!(HostState, abi) == 8);
     assert!(size_of::<Intent>() == 64);
-    assert!(size_of::<Journal>() == 40 + JOURNAL_PATH_MAX + 2 * 16 * COUNTERS as usize + 64 * INTENTS);
+    assert!(
+        size_of::<Journal>() == 40 + JOURNAL_PATH_MAX + 2 * 16 * COUNTERS as usize + 64 * INTENTS
+    );
 };
 
 #[cfg(feature = "user")]

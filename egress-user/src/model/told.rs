@@ -85,9 +85,7 @@ impl Told {
     pub fn by(record: &Record) -> Option<Self> {
         match record {
             Record::Flow(flow) => Some(Self::Flow(flow.delta.mark)),
-            Record::Health(health) => {
-                Some(Self::Counters(health.epoch, Box::new(health.counted)))
-            }
+            Record::Health(health) => Some(Self::Counters(health.epoch, Box::new(health.counted))),
             Record::Exec { .. } | Record::File { .. } | Record::Alert(_) | Record::Gap(_) => None,
         }
     }

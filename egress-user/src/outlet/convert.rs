@@ -10,8 +10,8 @@ use super::shown::{Device, EntityId, Escaped, Mode, Shown, TransportName};
 use super::summary;
 use super::words::{attribution, coverage, direction, hook_state, scope};
 use crate::model::{
-    BootTime, Destination, Direction, FileAccess, FileRef, Flow, Gap, Health, HookStatus, Job, Ledger,
-    LostDetail,    Process, ProcessKey, Reason, Record, Text, Transport,
+    BootTime, Destination, Direction, FileAccess, FileRef, Flow, Gap, Health, HookStatus, Job,
+    Ledger, LostDetail, Process, ProcessKey, Reason, Record, Text, Transport,
 };
 
 mod alert;

@@ -122,7 +122,12 @@ impl Outlets {
         for lane in &self.lanes {
             // Counted before it is sent, so that the worker never takes away what was not yet added.
             let queued = lane.counts.queued.fetch_add(1, Relaxed);
-            if queued >= room || lane.queue.try_send(Message::Record(record.clone())).is_err() {
+            if queued >= room
+                || lane
+                    .queue
+                    .try_send(Message::Record(record.clone()))
+                    .is_err()
+            {
                 lane.counts.queued.fetch_sub(1, Relaxed);
                 lane.counts.queue_full.fetch_add(1, Relaxed);
             } else {

@@ -89,8 +89,9 @@ impl Jsonl {
 
     /// With a journal in which it notes what is written.
     #[must_use]
-    pub fn noting(self, journal: JournalCell) -> Self {
-        Self { journal, ..self }
+    pub fn noting(mut self, journal: JournalCell) -> Self {
+        self.journal = journal;
+        self
     }
 
     /// Writes what is held, rotating between lines. What could not be written stays.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::model::{
     Access, Alert, Attribution, Clock, Container, Coverage, Destination, Direction, FileAccess,
-    FileEvidence, FileId, FileRef, Flow, FlowDelta, FlowId, Gap, GapReason, Health, HookState, HookStatus,
-    Identity, Job, JobId, Ledger, LostDetail, Mark, Process, ProcessKey, Reason, Record, Rule, Scheduler,
-    Scope, Script, Signal, SignalKind, Stdio, Text, Transport,
+    FileEvidence, FileId, FileRef, Flow, FlowDelta, FlowId, Gap, GapReason, Health, HookState,
+    HookStatus, Identity, Job, JobId, Ledger, LostDetail, Mark, Process, ProcessKey, Reason,
+    Record, Rule, Scheduler, Scope, Script, Signal, SignalKind, Stdio, Text, Transport,
 };
 use crate::outlet::Host;
 

@@ -41,7 +41,12 @@ impl Counters {
     /// An earlier daemon told this much by reason, and these wire and application bytes by slot.
     pub fn take_over(&mut self, counters: Counts, wire_bytes: u64, app_bytes: u64) {
         self.told = counters;
-        let bytes = |cells: &[u32]| cells.iter().map(|cell| at(&counters, *cell).bytes).sum::<u64>();
+        let bytes = |cells: &[u32]| {
+            cells
+                .iter()
+                .map(|cell| at(&counters, *cell).bytes)
+                .sum::<u64>()
+        };
         let no_slot = bytes(&[
             counters::WIRE_NO_SOCKET,
             counters::WIRE_NO_SLOT,

@@ -9,9 +9,9 @@ use aya::programs::{
     TracePoint,
 };
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
-use sha2::{Digest as _, Sha256};
 use egress_common::names;
 use egress_common::offsets::Offsets;
+use sha2::{Digest as _, Sha256};
 
 use super::cgroups::CgroupRoot;
 use super::hooks::{HOOKS, Hook, Method};
@@ -63,7 +63,9 @@ pub fn load(
         .into_iter()
         .flat_map(|pins| {
             let names = pins.map_names();
-            names.into_iter().filter_map(|name| Some((pins.map(&name)?, name)))
+            names
+                .into_iter()
+                .filter_map(|name| Some((pins.map(&name)?, name)))
         })
         .collect();
     let mut loader = EbpfLoader::new();
@@ -222,8 +224,9 @@ fn load_one(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf) -> Result<(), Failure> {
         ));
     };
     let done = match hook.method {
-        Method::BtfTracepoint(name) => <&mut BtfTracePoint>::try_from(program)
-            .and_then(|program| program.load(name, btf)),
+        Method::BtfTracepoint(name) => {
+            <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(name, btf))
+        }
         Method::SyscallTracepoint(_) => {
             <&mut TracePoint>::try_from(program).and_then(TracePoint::load)
         }

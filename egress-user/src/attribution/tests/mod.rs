@@ -11,8 +11,8 @@ use crate::config::{Limits, Networks};
 use crate::lineage::Lineage;
 use crate::lineage::tests::{SECOND, cut, exec, key};
 use crate::model::{
-    Attribution as Quality, Direction, Event, Flow, FlowDelta, FlowId, KernelTotals, Mark, Observation,
-    Reason, SocketOwner, Text, Transport,
+    Attribution as Quality, Direction, Event, Flow, FlowDelta, FlowId, KernelTotals, Mark,
+    Observation, Reason, SocketOwner, Text, Transport,
 };
 
 struct World {

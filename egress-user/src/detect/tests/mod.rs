@@ -12,8 +12,8 @@ use super::{Detector, FileRead, Labels, Origins, Sources};
 use crate::config;
 use crate::model::{
     Alert, Attribution, BootTime, Coverage, Destination, Direction, FileId, FileRef, Flow,
-    FlowDelta, FlowId, Identity, Job, JobId, Mark, Process, ProcessKey, Scheduler, Scope, Script, Text,
-    Transport,
+    FlowDelta, FlowId, Identity, Job, JobId, Mark, Process, ProcessKey, Scheduler, Scope, Script,
+    Text, Transport,
 };
 
 pub(super) const SECOND: u64 = 1_000_000_000;

@@ -121,7 +121,8 @@ impl Out<'_> {
         )?;
         for (reason, (_, length)) in &state.gaps {
             let seconds = Duration::from_nanos(*length).as_secs_f64();
-            ConstCounter::new(seconds).encode(metric.encode_family(&[("reason", reason.name())])?)?;
+            ConstCounter::new(seconds)
+                .encode(metric.encode_family(&[("reason", reason.name())])?)?;
         }
         Ok(())
     }

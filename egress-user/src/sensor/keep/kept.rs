@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use aya::maps::{Map, MapData};
+use egress_common::ABI_VERSION;
 use egress_common::counters::{COUNTERS, Counter};
 use egress_common::names::{MAP_JOURNAL, MAP_STATE, MAP_TAKEN};
 use egress_common::slot::Taken;
 use egress_common::state::{
     HostState, INTENT_COUNTERS, INTENTS, Intent, JOURNAL_PATH_MAX, Journal as Layout, MAGIC,
 };
-use egress_common::ABI_VERSION;
 
 use super::Maps;
 use crate::model::{BootTime, Counts, Figures, Journal, Target, Told};
@@ -76,7 +76,11 @@ impl Kept {
     pub fn begin(&self, tgid: u32, start_ns: BootTime, pidns: u32, now: BootTime) {
         set_half(&self.state, offset_of!(HostState, daemon_tgid), tgid);
         set_half(&self.state, offset_of!(HostState, daemon_pidns), pidns);
-        set(&self.state, offset_of!(HostState, daemon_start_ns), start_ns);
+        set(
+            &self.state,
+            offset_of!(HostState, daemon_start_ns),
+            start_ns,
+        );
         self.beat(now);
     }
 

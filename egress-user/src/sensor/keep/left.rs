@@ -1,6 +1,6 @@
 //! What an earlier daemon left pinned, looked at before anything is loaded or attached.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::mem::size_of;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -72,7 +72,7 @@ pub struct Left {
     /// As it was found.
     pub state: HostState,
     /// All of them, by name; those that [`Kept`] holds are in there.
-    pub maps: HashMap<String, MapData>,
+    pub maps: BTreeMap<String, MapData>,
     /// What was told of them.
     pub kept: Arc<Kept>,
 }
@@ -165,18 +165,54 @@ pub fn state_of(pins: &Pins) -> Result<Option<HostState>, String> {
 }
 
 /// Whether the maps that user space reads are laid out as it reads them.
-fn check(maps: &HashMap<String, MapData>, slots: u32) -> Result<(), String> {
+fn check(maps: &BTreeMap<String, MapData>, slots: u32) -> Result<(), String> {
     use MapType::{Array, Hash, PerCpuArray, RingBuf, Stack};
     let word = size_of::<u32>();
     let cell = u32::try_from(ACTIVITY_CELL).unwrap_or(1);
     let rows: [(&str, MapType, usize, usize, Option<u32>); 10] = [
-        (names::MAP_STATE, Array, word, size_of::<HostState>(), Some(1)),
-        (names::MAP_JOURNAL, Array, word, size_of::<Journal>(), Some(1)),
-        (names::MAP_TAKEN, Array, word, size_of::<Taken>(), Some(slots)),
-        (names::MAP_SLOTS, Array, word, size_of::<Slot>(), Some(slots)),
-        (names::MAP_ACTIVITY, Array, word, ACTIVITY_CELL, Some(slots / cell)),
+        (
+            names::MAP_STATE,
+            Array,
+            word,
+            size_of::<HostState>(),
+            Some(1),
+        ),
+        (
+            names::MAP_JOURNAL,
+            Array,
+            word,
+            size_of::<Journal>(),
+            Some(1),
+        ),
+        (
+            names::MAP_TAKEN,
+            Array,
+            word,
+            size_of::<Taken>(),
+            Some(slots),
+        ),
+        (
+            names::MAP_SLOTS,
+            Array,
+            word,
+            size_of::<Slot>(),
+            Some(slots),
+        ),
+        (
+            names::MAP_ACTIVITY,
+            Array,
+            word,
+            ACTIVITY_CELL,
+            Some(slots / cell),
+        ),
         (names::MAP_FREE_SLOTS, Stack, 0, word, Some(slots)),
-        (names::MAP_FLOWS, Hash, size_of::<FlowKey>(), size_of::<SlotRef>(), None),
+        (
+            names::MAP_FLOWS,
+            Hash,
+            size_of::<FlowKey>(),
+            size_of::<SlotRef>(),
+            None,
+        ),
         (
             names::MAP_COUNTERS,
             PerCpuArray,

@@ -28,8 +28,8 @@ pub struct Links {
     /// Hooks that were attached and should be.
     wanted: BTreeSet<&'static str>,
     pins: Option<Pins>,
-    /// Pinned maps, by name, and their ids.
-    maps: Vec<(String, u32)>,
+    /// Pinned maps, by name.
+    maps: Vec<(String, MapData)>,
     /// Pins that somebody removed, since start.
     pub unpinned: u64,
 }
@@ -85,9 +85,9 @@ impl Links {
     ///
     /// # Errors
     /// What could not be pinned; what was, stays.
-    pub fn pin(&mut self, pins: &Pins, maps: Vec<(String, u32)>) -> Result<(), String> {
-        for (name, id) in &maps {
-            pin_map(pins, name, *id)?;
+    pub fn pin(&mut self, pins: &Pins, maps: Vec<(String, MapData)>) -> Result<(), String> {
+        for (name, map) in &maps {
+            pin_map(pins, name, map)?;
         }
         self.maps = maps;
         self.pins = Some(pins.clone());
@@ -111,11 +111,19 @@ impl Links {
         let Some(link) = self.held.remove(hook.name) else {
             return Ok(());
         };
-        let path = pins.link(hook.name);
         if same(pins, hook, &link) {
             self.held.insert(hook.name, link);
             return Ok(());
         }
+        // Whatever was there may be gone with its directory, or with its file system.
+        let pins = match Pins::make() {
+            Ok(pins) => pins,
+            Err(error) => {
+                self.held.insert(hook.name, link);
+                return Err(error);
+            }
+        };
+        let path = pins.link(hook.name);
         pins.remove_link(hook.name);
         // The library lets the link go when pinning fails: the hook is then found detached, and attached again.
         match link.pin(&path) {
@@ -161,17 +169,19 @@ impl Links {
             }
         }
         if let Some(pins) = &self.pins {
-            for (name, id) in &self.maps {
+            for (name, map) in &self.maps {
                 let there = pins
                     .map(name)
                     .is_none_or(|path| fs::symlink_metadata(path).is_ok());
                 if !there {
                     self.unpinned += 1;
                     // The directory may be gone with it.
-                    let again = Pins::make().and_then(|pins| pin_map(&pins, name, *id));
+                    let again = Pins::make().and_then(|pins| pin_map(&pins, name, map));
                     match again {
                         Ok(()) => {
-                            log::warn!("the pin of map {name} was removed by somebody; pinned again");
+                            log::warn!(
+                                "the pin of map {name} was removed by somebody; pinned again"
+                            );
                         }
                         Err(error) => log::error!(
                             "the pin of map {name} was removed by somebody, and pinning it again failed: {error}"
@@ -191,18 +201,20 @@ fn same(pins: &Pins, hook: &Hook, link: &FdLink) -> bool {
         .is_some_and(|pinned| id(&pinned) == id(link))
 }
 
-fn pin_map(pins: &Pins, name: &str, id: u32) -> Result<(), String> {
+fn pin_map(pins: &Pins, name: &str, map: &MapData) -> Result<(), String> {
     let Some(path) = pins.map(name) else {
         return Ok(());
     };
     if fs::symlink_metadata(&path).is_ok() {
         return Ok(());
     }
-    let described = |error: &dyn std::error::Error| {
-        format!("{}: {}", path.display(), crate::sensor::load::describe(error))
-    };
-    let map = MapData::from_id(id).map_err(|error| described(&error))?;
-    map.pin(&path).map_err(|error| described(&error))
+    map.pin(&path).map_err(|error| {
+        format!(
+            "{}: {}",
+            path.display(),
+            crate::sensor::load::describe(&error)
+        )
+    })
 }
 
 /// Ids of links of this process that were detached from their cgroup.
@@ -242,7 +254,10 @@ mod tests {
         };
         assert_eq!(detached_id(&link(1)), None);
         assert_eq!(detached_id(&link(0)), Some(12));
-        assert_eq!(detached_id("pos:\t0\nlink_type:\ttracing\nlink_id:\t3\n"), None);
+        assert_eq!(
+            detached_id("pos:\t0\nlink_type:\ttracing\nlink_id:\t3\n"),
+            None
+        );
         assert_eq!(detached_id(""), None);
     }
 }

@@ -12,10 +12,8 @@ pub mod left;
 pub mod links;
 pub mod pins;
 mod recover;
-#[cfg(test)]
-mod tests;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData};
@@ -34,7 +32,7 @@ impl Maps for Ebpf {
     }
 }
 
-impl Maps for HashMap<String, MapData> {
+impl Maps for BTreeMap<String, MapData> {
     fn take_map(&mut self, name: &str) -> Option<Map> {
         Map::from_map_data(self.remove(name)?).ok()
     }

@@ -3,7 +3,7 @@
 //! A bpf file system that is mounted is used; else one is mounted at [`PLACE`], with a source that says whose it is, so that any
 //! version of this program knows that it may be unmounted again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsString};
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -33,6 +33,23 @@ struct Bpffs {
     place: PathBuf,
     /// Mounted by a daemon of this host.
     ours: bool,
+}
+
+impl Bpffs {
+    /// Unmounts it if it is ours and nobody's else. Names with dots are the kernel's own, in every one (Linux
+    /// `kernel/bpf/inode.c`, `populate_bpffs` and `bpf_lookup`).
+    fn unmount(&self, done: &mut Vec<String>) -> io::Result<()> {
+        let place = &self.place;
+        let used = |entry: io::Result<fs::DirEntry>| {
+            entry.is_ok_and(|entry| !entry.file_name().as_encoded_bytes().contains(&b'.'))
+        };
+        if !self.ours || fs::read_dir(place)?.any(used) {
+            return Ok(());
+        }
+        unmount(place, UnmountFlags::empty()).map_err(|error| named(place, &error.into()))?;
+        done.push(format!("unmounted {}", place.display()));
+        Ok(())
+    }
 }
 
 /// The pin directory.
@@ -140,12 +157,16 @@ impl Pins {
     ///
     /// # Errors
     /// One cannot be opened; the message names it.
-    pub fn open_maps(&self) -> Result<HashMap<String, MapData>, String> {
-        let mut maps = HashMap::new();
+    pub fn open_maps(&self) -> Result<BTreeMap<String, MapData>, String> {
+        let mut maps = BTreeMap::new();
         for name in self.map_names() {
             let path = self.root().join(MAPS).join(&name);
             let map = MapData::from_pin(&path).map_err(|error| {
-                format!("{}: {}", path.display(), crate::sensor::load::describe(&error))
+                format!(
+                    "{}: {}",
+                    path.display(),
+                    crate::sensor::load::describe(&error)
+                )
             })?;
             maps.insert(name, map);
         }
@@ -163,7 +184,7 @@ impl Pins {
 
     /// Ids of the programs that pinned links hold.
     #[must_use]
-    pub fn programs(&self) -> HashSet<u32> {
+    pub fn programs(&self) -> BTreeSet<u32> {
         let links = self.link_names();
         links
             .iter()
@@ -188,18 +209,22 @@ impl Pins {
     /// # Errors
     /// The first thing that could not be removed.
     pub fn remove(&self) -> io::Result<Vec<String>> {
+        let mut done = self.clear()?;
+        self.bpffs.unmount(&mut done)?;
+        Ok(done)
+    }
+
+    /// As [`Self::remove`], but leaves the file system mounted.
+    ///
+    /// # Errors
+    /// The first thing that could not be removed.
+    pub fn clear(&self) -> io::Result<Vec<String>> {
         let mut done = Vec::new();
         let root = self.root();
         // First, so that what is left by a crash on the way is no longer taken for whole.
         remove_file(&root.join(MAPS).join(MAP_STATE), &mut done)?;
         remove_all(&root.join(LINKS), 1, &mut done)?;
         remove_all(&root, 0, &mut done)?;
-        let place = &self.bpffs.place;
-        if self.bpffs.ours && fs::read_dir(place)?.next().is_none() {
-            unmount(place, UnmountFlags::empty())
-                .map_err(|error| named(place, error.into()))?;
-            done.push(format!("unmounted {}", place.display()));
-        }
         Ok(done)
     }
 }
@@ -210,11 +235,8 @@ impl Pins {
 /// It cannot be unmounted.
 pub fn unmount_ours() -> io::Result<Vec<String>> {
     let mut done = Vec::new();
-    for Bpffs { place, .. } in mounted().into_iter().filter(|bpffs| bpffs.ours) {
-        if fs::read_dir(&place)?.next().is_none() {
-            unmount(&place, UnmountFlags::empty()).map_err(|error| named(&place, error.into()))?;
-            done.push(format!("unmounted {}", place.display()));
-        }
+    for bpffs in mounted() {
+        bpffs.unmount(&mut done)?;
     }
     Ok(done)
 }
@@ -228,7 +250,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-fn named(path: &Path, error: io::Error) -> io::Error {
+fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
@@ -236,7 +258,7 @@ fn remove_file(path: &Path, done: &mut Vec<String>) -> io::Result<()> {
     match fs::remove_file(path) {
         Ok(()) => done.push(format!("removed {}", path.display())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(named(path, error)),
+        Err(error) => return Err(named(path, &error)),
     }
     Ok(())
 }
@@ -244,7 +266,7 @@ fn remove_file(path: &Path, done: &mut Vec<String>) -> io::Result<()> {
 fn remove_all(directory: &Path, depth: usize, done: &mut Vec<String>) -> io::Result<()> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(|error| named(directory, error))?,
+        entries => entries.map_err(|error| named(directory, &error))?,
     };
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
@@ -256,7 +278,7 @@ fn remove_all(directory: &Path, depth: usize, done: &mut Vec<String>) -> io::Res
             remove_file(&path, done)?;
         }
     }
-    fs::remove_dir(directory).map_err(|error| named(directory, error))?;
+    fs::remove_dir(directory).map_err(|error| named(directory, &error))?;
     done.push(format!("removed {}", directory.display()));
     Ok(())
 }
@@ -302,9 +324,10 @@ fn may_mount() -> Result<(), String> {
              mount one on the host (mount -t bpf bpf {PLACE}) and make it visible here"
         ));
     }
-    if !rustix::thread::capabilities(None)
-        .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
-    {
+    if !rustix::thread::capabilities(None).is_ok_and(|sets| {
+        sets.effective
+            .contains(rustix::thread::CapabilitySet::SYS_ADMIN)
+    }) {
         return Err(format!(
             "no bpf file system is mounted, and mounting one takes CAP_SYS_ADMIN; mount one (mount -t bpf bpf {PLACE})"
         ));
