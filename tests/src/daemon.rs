@@ -304,6 +304,17 @@ impl Daemon {
         })
     }
 
+    /// Ends it by SIGTERM, when it is configured to leave its hooks counting.
+    ///
+    /// # Errors
+    /// When it does not exit with 0.
+    pub fn stop_and_keep(mut self) -> Result<Killed> {
+        let status = self.end(Signal::TERM)?;
+        let process = self.process.take().context("the daemon has ended")?;
+        ensure!(status.code() == Some(0), "{status}: {}", process.stderr());
+        Ok(Killed(self))
+    }
+
     /// Kills it, as the kernel does when memory runs out, and gives what it leaves behind on disk.
     ///
     /// # Errors
@@ -347,7 +358,7 @@ impl Drop for Daemon {
     }
 }
 
-/// What is left of a daemon that was killed. The host stays locked.
+/// What is left of a daemon that was killed, or stopped for a moment. The host stays locked.
 #[derive(Debug)]
 pub struct Killed(Daemon);
 
