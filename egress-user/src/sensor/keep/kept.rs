@@ -27,7 +27,7 @@ pub struct Kept {
     journal: Words,
     epoch: u32,
     // The maps behind the mappings: kept open as long as they are.
-    _maps: [MapData; 3],
+    _maps: Vec<MapData>,
 }
 
 /// What is about to be written.
@@ -62,8 +62,31 @@ impl Kept {
             taken,
             journal,
             epoch,
-            _maps: [a, b, c],
+            _maps: vec![a, b, c],
         })
+    }
+
+    /// As [`Self::take`], in files: for tests, which have no maps.
+    #[cfg(test)]
+    pub(super) fn in_files(dir: &Path, slots: u32, epoch: u32) -> Self {
+        let map = |name: &str, length: usize| {
+            let file = std::fs::File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(dir.join(name))
+                .unwrap();
+            file.set_len(length as u64).unwrap();
+            Words::map(file, length).unwrap()
+        };
+        Self {
+            state: map("state", size_of::<HostState>()),
+            taken: map("taken", slots as usize * size_of::<Taken>()),
+            journal: map("journal", size_of::<Layout>()),
+            epoch,
+            _maps: Vec::new(),
+        }
     }
 
     /// See [`Mark::epoch`](crate::model::Mark::epoch).

@@ -83,9 +83,130 @@ fn whole_lines(mut file: &File, from: u64) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
+    use std::io::Write as _;
     use std::os::unix::fs::MetadataExt as _;
+    use std::path::Path;
 
-    use super::{find, whole_lines};
+    use super::{Kept, find, whole_lines};
+    use crate::model::{Counts, Figures, Journal as _, Mark, Target, Told};
+
+    fn flow(slot: u32, bytes: u64) -> Told {
+        Told::Flow(Mark {
+            epoch: 7,
+            slot,
+            figures: Figures {
+                app_bytes: bytes,
+                wire_bytes: 2 * bytes,
+                ..Figures::default()
+            },
+        })
+    }
+
+    fn counters(events: u64) -> Told {
+        let mut counts = Counts::default();
+        counts[3].events = events;
+        Told::Counters(7, Box::new(counts))
+    }
+
+    /// A daemon that is killed when `written` bytes of its three lines, after one that it had noted, are in the file.
+    fn killed_at(dir: &Path, written: usize) -> File {
+        let kept = Kept::in_files(dir, 64, 7);
+        let path = dir.join("events");
+        let mut file = File::options()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .unwrap();
+        let metadata = file.metadata().unwrap();
+        let target = |from| Target {
+            path: &path,
+            id: (metadata.dev(), metadata.ino()),
+            from,
+        };
+        kept.intend(target(0), &mut [(6, &flow(1, 10))].into_iter());
+        file.write_all(b"first\n").unwrap();
+        kept.told(&flow(1, 10));
+        kept.done();
+        let lines = [(10, &flow(1, 15)), (14, &counters(9)), (20, &flow(2, 40))];
+        kept.intend(target(6), &mut lines.into_iter());
+        file.write_all(&b"one\ntwo\nthree\n"[..written]).unwrap();
+        file
+    }
+
+    #[test]
+    fn what_a_kill_left_in_the_file_is_told_and_the_rest_is_not() {
+        for (written, length, told) in [
+            (0, 6, (10, 0, 0)),
+            (3, 6, (10, 0, 0)),
+            (4, 10, (15, 0, 0)),
+            (7, 10, (15, 0, 0)),
+            (8, 14, (15, 9, 0)),
+            (13, 14, (15, 9, 0)),
+            (14, 20, (15, 9, 40)),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            killed_at(dir.path(), written);
+            if written % 2 == 1 {
+                // As logrotate does.
+                fs::rename(dir.path().join("events"), dir.path().join("events.old")).unwrap();
+            }
+            // Another daemon, with the same maps.
+            let kept = Kept::in_files(dir.path(), 64, 7);
+            for _ in 0..2 {
+                kept.recover();
+                let found = (
+                    kept.figures(1).app_bytes,
+                    kept.counters()[3].events,
+                    kept.figures(2).app_bytes,
+                );
+                assert_eq!(found, told, "{written} bytes written");
+                assert_eq!(kept.figures(2).wire_bytes, 2 * found.2);
+            }
+            let path = dir.path().join(if written % 2 == 1 {
+                "events.old"
+            } else {
+                "events"
+            });
+            assert_eq!(fs::metadata(path).unwrap().len(), length, "{written}");
+        }
+    }
+
+    #[test]
+    fn without_the_file_nothing_is_taken_for_told() {
+        let dir = tempfile::tempdir().unwrap();
+        killed_at(dir.path(), 14);
+        fs::remove_file(dir.path().join("events")).unwrap();
+        let kept = Kept::in_files(dir.path(), 64, 7);
+        kept.recover();
+        assert_eq!(
+            (kept.figures(1).app_bytes, kept.figures(2).app_bytes),
+            (10, 0)
+        );
+        assert!(kept.intended().is_empty());
+    }
+
+    #[test]
+    fn what_is_told_never_shrinks_and_is_of_its_own_maps() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::in_files(dir.path(), 64, 7);
+        kept.told(&flow(5, 100));
+        kept.told(&flow(5, 90));
+        kept.told(&Told::Flow(Mark {
+            epoch: 6,
+            slot: 5,
+            figures: Figures::of([1000; 5]),
+        }));
+        kept.told(&flow(64, 1));
+        assert_eq!(kept.figures(5).app_bytes, 100);
+        // A slot's lives: used, taken back, handed out again.
+        assert_eq!(kept.retired(5, 44), None);
+        kept.set_flow(5, 9);
+        kept.retire(5, 44);
+        assert_eq!((kept.retired(5, 44), kept.flow(5)), (Some(false), 9));
+        kept.free(5);
+        assert_eq!((kept.retired(5, 44), kept.flow(5)), (Some(true), 0));
+        assert_eq!(kept.retired(5, 45), None, "somebody else's");
+    }
 
     #[test]
     fn a_torn_line_goes_and_what_is_not_ours_stays() {
