@@ -22,7 +22,7 @@ Examples:
 
 Files:
   /var/lib/egress    State: baselines, lock (--state-dir)
-  /sys/fs/bpf        Pinned maps and links while the daemon runs
+  /sys/fs/bpf/egress Pinned maps and links, while the daemon runs and after a kill
 
 Exit codes:
   0  Done; doctor: everything works here

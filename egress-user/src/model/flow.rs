@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{BootTime, Destination, Job, Mark, Process, ProcessKey, Text, Transport};
 
-/// Identifies a flow until the host boots again, or its maps are made anew.
+/// Identifies a flow for as long as its hooks count, also over a restart of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct FlowId(pub u64);
 

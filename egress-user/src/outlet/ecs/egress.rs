@@ -12,7 +12,7 @@ use crate::outlet::shown::{Device, EntityId, Shown};
 #[derive(Debug, Default, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Egress<'a> {
-    /// Flow: identifies it until the host boots again, or an upgrade replaces the hooks.
+    /// Flow: identifies it for as long as its hooks count, also over a restart of the daemon.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow_id: Option<u64>,
     /// Flow: bytes that send calls accepted since this flow's last record of this process.
