@@ -20,6 +20,8 @@ pub const MAP_NAME_RING: &str = "NAME_RING";
 pub const MAP_TAKEN: &str = "TAKEN";
 /// `BPF_F_MMAPABLE` array of one [`HostState`](crate::state::HostState).
 pub const MAP_STATE: &str = "STATE";
+/// `BPF_F_MMAPABLE` array of one [`Journal`](crate::state::Journal); user space alone reads and writes it.
+pub const MAP_JOURNAL: &str = "JOURNAL";
 /// Hash from [`InterfaceKey`](crate::interface::InterfaceKey) to [`InterfaceCell`](crate::interface::InterfaceCell).
 pub const MAP_INTERFACES: &str = "INTERFACES";
 /// Read-only global: [`Offsets`](crate::offsets::Offsets).

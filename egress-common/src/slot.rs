@@ -185,8 +185,12 @@ pub struct Taken {
     pub wire_packets: u64,
     /// Of [`Slot::rx_bytes`].
     pub rx_bytes: u64,
-    /// Zero.
-    pub _pad: [u64; 3],
+    /// Number of the flow that the slot is now; 0 until user space has seen it.
+    pub flow: u64,
+    /// [`Slot::first_ns`] of the last flow that user space took the slot back from: while they are the same, nobody has it.
+    pub retired_ns: u64,
+    /// Whether the slot went back to `FREE_SLOTS` after that: 0 or 1.
+    pub free: u64,
 }
 
 const _: () = {

@@ -10,7 +10,7 @@ use egress_common::records::{EXEC_TAIL_MAX, Exec, FILE_PATH_MAX, File, NAME_PAYL
 use egress_common::slot::{
     ACTIVITY_CELL, DEFAULT_SLOTS, FlowKey, Slot, SlotRef, SocketState, Taken,
 };
-use egress_common::state::HostState;
+use egress_common::state::{HostState, Journal};
 
 const BPF_F_MMAPABLE: usize = 1 << 10;
 
@@ -53,6 +53,10 @@ pub static TAKEN: Array<Taken, { DEFAULT_SLOTS as usize }, BPF_F_MMAPABLE> = Arr
 /// Who looks after all this.
 #[btf_map]
 pub static STATE: Array<HostState, 1, BPF_F_MMAPABLE> = Array::new();
+
+/// What is being told. No program touches it either.
+#[btf_map]
+pub static JOURNAL: Array<Journal, 1, BPF_F_MMAPABLE> = Array::new();
 
 /// What leaves through each device.
 #[btf_map]

@@ -123,13 +123,12 @@ pub fn ledger(health: &Value, side: &str) -> Result<Ledger> {
     })
 }
 
-/// Holds a finished run to promise 1, every byte has a place, and promise 2, totals never depend on events:
-/// each health record balances and no total ever falls; the flow records add up to the last ledger; and nothing is in
-/// flight once the daemon has drained the kernel for the last time.
+/// Holds a run, finished or killed, to this: each health record balances, and no total ever falls. Gives the last ledgers,
+/// of the wire and of applications.
 ///
 /// # Errors
-/// With the record that breaks one.
-pub fn check_books(records: &[Value]) -> Result<()> {
+/// With the record that breaks it.
+pub fn check_balances(records: &[Value]) -> Result<[Ledger; 2]> {
     let mut last = [Ledger::default(), Ledger::default()];
     for health in of(records, "health") {
         for (side, before) in ["wire", "app"].iter().zip(&mut last) {
@@ -148,6 +147,17 @@ pub fn check_books(records: &[Value]) -> Result<()> {
             *before = now;
         }
     }
+    Ok(last)
+}
+
+/// Holds a finished run to promise 1, every byte has a place, and promise 2, totals never depend on events:
+/// each health record balances and no total ever falls; the flow records add up to the last ledger; and nothing is in
+/// flight once the daemon has drained the kernel for the last time.
+///
+/// # Errors
+/// With the record that breaks one.
+pub fn check_books(records: &[Value]) -> Result<()> {
+    let last = check_balances(records)?;
     let end = of(records, "health").last().context("no health record")?;
     let losses = at(end, "egress.lost")
         .and_then(Value::as_array)

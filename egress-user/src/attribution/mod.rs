@@ -98,6 +98,15 @@ impl Attribution {
         }
     }
 
+    /// Says since when sockets are watched, when that is longer than this has run.
+    #[must_use]
+    pub fn watching_since(self, attached: BootTime) -> Self {
+        Self {
+            started: Some(attached),
+            ..self
+        }
+    }
+
     /// Takes an observation, after `lineage` has taken it. Returns a flow that has its place: usually the one that
     /// was just observed. A flow without an owner waits, and a tick may end the waiting of many: take the others
     /// with [`Self::next_flow`] until there is none.
@@ -269,15 +278,7 @@ impl Attribution {
         at: BootTime,
         lineage: &mut Lineage,
     ) -> (Option<Arc<Process>>, Quality) {
-        if let Some(owner) = delta.owner {
-            let glimpse = Glimpse {
-                key: owner,
-                name: delta.owner_name.clone(),
-                uid: delta.owner_uid,
-                exec_id: delta.owner_exec,
-                cgroup_id: delta.cgroup_id,
-                netns: delta.netns,
-            };
+        if let Some(glimpse) = Glimpse::of(delta) {
             let process = lineage.process_or(glimpse, at);
             let quality = self.owners.used(delta, process.key, lineage, at);
             return (Some(process), quality);

@@ -94,6 +94,10 @@ pub struct Sensor {
     pub file_ring_bytes: u32,
     /// Debug lines from the eBPF programs (slow).
     pub kernel_log: bool,
+    /// Pins maps and links, so that a daemon that was killed and comes back has missed nothing.
+    pub pin: bool,
+    /// Leaves the hooks counting when the daemon is stopped: the next one takes them over.
+    pub keep_on_stop: bool,
     /// Hooks not to attach, by the names that `egress doctor` shows.
     pub disable: Vec<String>,
 }
@@ -106,6 +110,8 @@ impl Default for Sensor {
             process_ring_bytes: 4 << 20,
             file_ring_bytes: 4 << 20,
             kernel_log: false,
+            pin: true,
+            keep_on_stop: false,
             disable: Vec::new(),
         }
     }

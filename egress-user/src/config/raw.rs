@@ -41,6 +41,8 @@ pub(super) struct Sensor {
     pub process_ring_bytes: Value<Bytes>,
     pub file_ring_bytes: Value<Bytes>,
     pub kernel_log: Option<bool>,
+    pub pin: Option<bool>,
+    pub keep_on_stop: Option<bool>,
     pub disable: Option<Vec<Spanned<String>>>,
 }
 

@@ -68,6 +68,8 @@ impl Check<'_> {
             process_ring_bytes: ring(raw.process_ring_bytes, default.process_ring_bytes)?,
             file_ring_bytes: ring(raw.file_ring_bytes, default.file_ring_bytes)?,
             kernel_log: raw.kernel_log.unwrap_or(default.kernel_log),
+            pin: raw.pin.unwrap_or(default.pin),
+            keep_on_stop: raw.keep_on_stop.unwrap_or(default.keep_on_stop),
             disable: match raw.disable {
                 Some(names) => self.names(names)?,
                 None => default.disable,

@@ -35,7 +35,7 @@ use staging::Staging;
 use table::Table;
 use users::Users;
 
-use crate::model::{BootTime, Job, Observation, Process, ProcessKey, Text};
+use crate::model::{BootTime, FlowDelta, Job, Observation, Process, ProcessKey, Text};
 
 /// Reads remembered in all, for each file remembered; and as many again of processes that are gone.
 const READS_PER_FILE: usize = 16;
@@ -93,6 +93,21 @@ pub struct LineageStats {
     pub implied: u64,
     /// Ends noticed only because the pid was used again.
     pub ends_missed: u64,
+}
+
+impl Glimpse {
+    /// What the kernel side tells of a flow's owner, if it has one.
+    #[must_use]
+    pub fn of(delta: &FlowDelta) -> Option<Self> {
+        Some(Self {
+            key: delta.owner?,
+            name: delta.owner_name.clone(),
+            uid: delta.owner_uid,
+            exec_id: delta.owner_exec,
+            cgroup_id: delta.cgroup_id,
+            netns: delta.netns,
+        })
+    }
 }
 
 /// The memory of processes and files.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{BootTime, Destination, Job, Process, ProcessKey, Scope, Text, Transport};
+use super::{BootTime, Destination, Job, Mark, Process, ProcessKey, Scope, Text, Transport};
 
-/// Identifies a flow for as long as the daemon runs.
+/// Identifies a flow for as long as its hooks count, also over a restart of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct FlowId(pub u64);
 
@@ -70,6 +70,8 @@ pub struct FlowDelta {
     pub wire_packets: u64,
     /// Application bytes received since.
     pub rx_bytes: u64,
+    /// Where they were read, and up to where.
+    pub mark: Mark,
 }
 
 /// How sure the owner is.

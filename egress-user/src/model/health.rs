@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{BootTime, Reason};
+use super::{BootTime, Counts, Reason};
 
 /// The byte ledger. Always `attributed + sum(unattributed) == total`, for bytes and for packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -102,6 +102,14 @@ pub struct Health {
     pub at: BootTime,
     /// Since when the daemon runs.
     pub started: BootTime,
+    /// Since when its hooks count: longer than it runs, when it took them over.
+    pub attached: BootTime,
+    /// Which maps `counted` is of ([`Mark::epoch`](super::Mark::epoch)).
+    #[serde(skip)]
+    pub epoch: u32,
+    /// The kernel side's counters that this tells of.
+    #[serde(skip)]
+    pub counted: Counts,
     /// Wire bytes since start.
     pub wire_bytes: Ledger,
     /// Application bytes since start.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Alert, BootTime, FileAccess, Flow, Health, Job, Process};
+use super::{Alert, BootTime, FileAccess, Flow, Gap, Health, Job, Process};
 
 /// One record, handed to every outlet.
 #[derive(Clone, Debug)]
@@ -35,4 +35,6 @@ pub enum Record {
     Health(Arc<Health>),
     /// An alert.
     Alert(Arc<Alert>),
+    /// Time in which no daemon ran.
+    Gap(Arc<Gap>),
 }

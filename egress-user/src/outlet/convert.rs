@@ -10,8 +10,8 @@ use super::shown::{Device, EntityId, Escaped, Mode, Shown, TransportName};
 use super::summary;
 use super::words::{attribution, coverage, direction, hook_state, scope};
 use crate::model::{
-    BootTime, Destination, Direction, FileAccess, FileRef, Flow, Health, HookStatus, Job, Ledger,
-    Process, ProcessKey, Reason, Record, Text, Transport,
+    BootTime, Destination, Direction, FileAccess, FileRef, Flow, Gap, Health, HookStatus, Job,
+    Ledger, LostDetail, Process, ProcessKey, Reason, Record, Text, Transport,
 };
 
 mod alert;
@@ -59,6 +59,7 @@ impl<'a> Document<'a> {
             }
             Record::Health(health) => Self::health(health, host),
             Record::Alert(alert) => Self::alert(alert, host),
+            Record::Gap(gap) => Self::gap(gap, host),
         }
     }
 
@@ -89,6 +90,7 @@ impl<'a> Document<'a> {
                     "exec" => "egress.exec",
                     "file" => "egress.file",
                     "alert" => "egress.alert",
+                    "gap" => "egress.gap",
                     _ => "egress.health",
                 },
                 id: None,
@@ -191,17 +193,25 @@ impl<'a> Document<'a> {
             app: ledger(&health.app_bytes),
         });
         egress.hooks = health.hooks.iter().map(hook).collect();
-        let lost = health.lost.iter();
-        egress.lost = lost
-            .map(|lost| ecs::Lost {
-                kind: lost.kind,
-                cause: lost.cause,
-                count: lost.count,
-            })
-            .collect();
+        egress.lost = health.lost.iter().map(lost).collect();
         egress.started = Some(time(host, health.started));
+        egress.counting_since = Some(time(host, health.attached));
         egress.live_flows = Some(health.live_flows);
         egress.live_processes = Some(health.live_processes);
+        document
+    }
+
+    fn gap(gap: &'a Gap, host: &'a Host) -> Self {
+        let mut document = Self::of(host, gap.end, "gap", &["host"], &["info"]);
+        document.event.start = Some(time(host, gap.start));
+        document.event.end = Some(time(host, gap.end));
+        document.egress.gap = Some(ecs::Gap {
+            reason: gap.reason.name(),
+            seconds: seconds(gap.end.saturating_sub(gap.start)),
+            blind_seconds: seconds(gap.blind_ns),
+            missing: gap.missing.clone(),
+        });
+        document.egress.lost = gap.lost.iter().map(lost).collect();
         document
     }
 
@@ -378,6 +388,19 @@ fn hook(hook: &HookStatus) -> ecs::Hook<'_> {
         reason: hook.reason.as_deref(),
         gives: hook.gives,
     }
+}
+
+fn lost(lost: &LostDetail) -> ecs::Lost {
+    ecs::Lost {
+        kind: lost.kind,
+        cause: lost.cause,
+        count: lost.count,
+    }
+}
+
+/// A duration in seconds, to the nanosecond.
+fn seconds(ns: u64) -> f64 {
+    std::time::Duration::from_nanos(ns).as_secs_f64()
 }
 
 fn transport(transport: Transport) -> Shown<TransportName> {

@@ -118,7 +118,7 @@ pub struct Event<'a> {
     #[schemars(extend("enum" = ["event", "alert"]))]
     pub kind: &'static str,
     /// What kind of record this is.
-    #[schemars(extend("enum" = ["flow", "exec", "file", "health", "alert"]))]
+    #[schemars(extend("enum" = ["flow", "exec", "file", "health", "alert", "gap"]))]
     pub action: &'static str,
     /// ECS categories.
     pub category: Vec<&'static str>,
@@ -134,11 +134,11 @@ pub struct Event<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub risk_score: Option<u8>,
-    /// When the flow, or the first transfer of the alert, began.
+    /// When the flow, the first transfer of the alert, or the gap began.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub start: Option<Time>,
-    /// When the flow was closed, or the last transfer of the alert ended.
+    /// When the flow was closed, or the last transfer of the alert, or the gap ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub end: Option<Time>,

@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::Outlet;
+use super::{JournalCell, Outlet};
 use crate::model::{LostDetail, Record};
 
 /// Records that wait for one outlet, at most.
@@ -42,9 +42,18 @@ struct Counts {
     failing: AtomicU64,
 }
 
+/// What a lane's thread is told.
+enum Message {
+    Record(Record),
+    /// To write all that came before, and say so.
+    Flush(SyncSender<()>),
+}
+
 struct Lane {
     name: &'static str,
-    queue: SyncSender<Record>,
+    queue: SyncSender<Message>,
+    /// See [`Outlet::notes`].
+    notes: bool,
     counts: Arc<Counts>,
     done: Receiver<()>,
     thread: JoinHandle<()>,
@@ -54,15 +63,23 @@ struct Lane {
 #[derive(Default)]
 pub struct Outlets {
     lanes: Vec<Lane>,
+    journal: JournalCell,
 }
 
 impl Outlets {
+    /// Where is noted what is told. An outlet that notes by itself has to be given the same.
+    #[must_use]
+    pub fn journal(&self) -> &JournalCell {
+        &self.journal
+    }
+
     /// Starts an outlet's thread.
     ///
     /// # Errors
     /// When the thread cannot be started.
     pub fn add(&mut self, outlet: impl Outlet + 'static) -> io::Result<()> {
-        let name = outlet.name();
+        let (name, notes) = (outlet.name(), outlet.notes());
+        let journal = notes.then(|| self.journal.clone());
         let counts = Arc::new(Counts::default());
         let (queue, records) = mpsc::sync_channel(QUEUE_CAPACITY);
         // One message at most.
@@ -72,7 +89,12 @@ impl Outlets {
             .spawn({
                 let counts = Arc::clone(&counts);
                 move || {
-                    Worker { outlet, counts }.run(&records);
+                    Worker {
+                        outlet,
+                        counts,
+                        journal,
+                    }
+                    .run(&records);
                     // Dropping `ended` says the same when the worker panicked.
                     drop(ended);
                 }
@@ -80,6 +102,7 @@ impl Outlets {
         self.lanes.push(Lane {
             name,
             queue,
+            notes,
             counts,
             done,
             thread,
@@ -90,19 +113,66 @@ impl Outlets {
     /// Hands a record to every outlet. Never blocks: a record that finds a queue full is counted against that outlet.
     pub fn publish(&self, record: &Record) {
         let room = match record {
-            Record::Alert(_) | Record::Health(_) => QUEUE_CAPACITY,
+            Record::Alert(_) | Record::Health(_) | Record::Gap(_) => QUEUE_CAPACITY,
             Record::Flow(_) | Record::Exec { .. } | Record::File { .. } => {
                 QUEUE_CAPACITY - QUEUE_RESERVE
             }
         };
+        let mut noted = false;
         for lane in &self.lanes {
             // Counted before it is sent, so that the worker never takes away what was not yet added.
             let queued = lane.counts.queued.fetch_add(1, Relaxed);
-            if queued >= room || lane.queue.try_send(record.clone()).is_err() {
+            if queued >= room
+                || lane
+                    .queue
+                    .try_send(Message::Record(record.clone()))
+                    .is_err()
+            {
                 lane.counts.queued.fetch_sub(1, Relaxed);
                 lane.counts.queue_full.fetch_add(1, Relaxed);
+            } else {
+                noted |= lane.notes;
             }
         }
+        if !noted {
+            // Nobody will: it is lost, and counted, or nobody writes it down.
+            self.journal.told(record);
+        }
+    }
+
+    /// Says of a record that it is not to be told.
+    pub fn leave_out(&self, record: &Record) {
+        self.journal.told(record);
+    }
+
+    /// Waits until every outlet has written what it was told so far. `false` when one does not within `timeout`.
+    #[must_use]
+    pub fn flush(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let waiting: Vec<_> = self
+            .lanes
+            .iter()
+            .map(|lane| {
+                let (say, said) = mpsc::sync_channel(1);
+                let mut message = Message::Flush(say);
+                // A full queue empties, or its outlet does not move at all.
+                while let Err(error) = lane.queue.try_send(message) {
+                    let mpsc::TrySendError::Full(back) = error else {
+                        return None;
+                    };
+                    if Instant::now() >= deadline {
+                        return None;
+                    }
+                    message = back;
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Some(said)
+            })
+            .collect();
+        waiting.into_iter().all(|said| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            said.is_some_and(|said| said.recv_timeout(left).is_ok())
+        })
     }
 
     /// Each outlet's losses.
@@ -143,6 +213,7 @@ impl Outlets {
                 |Lane {
                      name,
                      queue,
+                     notes: _,
                      counts,
                      done,
                      thread,
@@ -173,15 +244,22 @@ impl Outlets {
 struct Worker<O> {
     outlet: O,
     counts: Arc<Counts>,
+    /// For what an outlet that notes by itself could not take.
+    journal: Option<JournalCell>,
 }
 
 impl<O: Outlet> Worker<O> {
-    fn run(mut self, records: &Receiver<Record>) {
+    fn run(mut self, records: &Receiver<Message>) {
         let mut next_flush = Instant::now() + FLUSH_INTERVAL;
         loop {
             let wait = next_flush.saturating_duration_since(Instant::now());
             let now = match records.recv_timeout(wait) {
-                Ok(record) => {
+                Ok(Message::Flush(say)) => {
+                    self.flush();
+                    let _ = say.send(());
+                    false
+                }
+                Ok(Message::Record(record)) => {
                     self.take(&record);
                     matches!(record, Record::Alert(_)) || Instant::now() >= next_flush
                 }
@@ -200,6 +278,9 @@ impl<O: Outlet> Worker<O> {
         self.counts.queued.fetch_sub(1, Relaxed);
         if let Err(error) = self.outlet.record(record) {
             self.counts.write_failed.fetch_add(1, Relaxed);
+            if let Some(journal) = &self.journal {
+                journal.told(record);
+            }
             self.failed(&error);
         }
     }

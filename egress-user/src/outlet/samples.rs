@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::model::{
     Access, Alert, Attribution, Clock, Container, Coverage, Destination, Direction, FileAccess,
-    FileEvidence, FileId, FileRef, Flow, FlowDelta, FlowId, Health, HookState, HookStatus,
-    Identity, Job, JobId, Ledger, LostDetail, Process, ProcessKey, Reason, Record, Rule, Scheduler,
-    Scope, Script, Signal, SignalKind, Stdio, Text, Transport,
+    FileEvidence, FileId, FileRef, Flow, FlowDelta, FlowId, Gap, GapReason, Health, HookState,
+    HookStatus, Identity, Job, JobId, Ledger, LostDetail, Mark, Process, ProcessKey, Reason,
+    Record, Rule, Scheduler, Scope, Script, Signal, SignalKind, Stdio, Text, Transport,
 };
 use crate::outlet::Host;
 
@@ -137,6 +137,7 @@ pub(crate) fn flow_of(executable: &str, wire_bytes: u64, attribution: Attributio
             wire_bytes,
             wire_packets: 3,
             rx_bytes: 10,
+            mark: Mark::default(),
         },
         process: owned.then(|| Arc::new(process)),
         job: owned.then(job),
@@ -229,6 +230,9 @@ pub(crate) fn health_of(total: u64) -> Health {
     Health {
         at: 10_000_000_000,
         started: 1_000_000_000,
+        attached: 500_000_000,
+        epoch: 0,
+        counted: Default::default(),
         wire_bytes: ledger(total),
         app_bytes: ledger(total / 2),
         hooks: vec![
@@ -262,6 +266,21 @@ pub(crate) fn health() -> Record {
     Record::Health(Arc::new(health_of(1_000_001)))
 }
 
+pub(crate) fn gap() -> Record {
+    Record::Gap(Arc::new(Gap {
+        start: 4_000_000_000,
+        end: 9_500_000_000,
+        reason: GapReason::Upgrade,
+        blind_ns: 2_000_000,
+        missing: vec!["recv"],
+        lost: vec![LostDetail {
+            kind: "file",
+            cause: "ring_full",
+            count: 7,
+        }],
+    }))
+}
+
 /// One of each kind, and the poor ones: no process, no address.
 pub(crate) fn all() -> Vec<Record> {
     let mut unaddressed = flow_of("/x", 60, Attribution::None(Reason::NoSocket));
@@ -278,5 +297,6 @@ pub(crate) fn all() -> Vec<Record> {
         file_opened(),
         alert(),
         health(),
+        gap(),
     ]
 }

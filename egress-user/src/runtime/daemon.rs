@@ -13,16 +13,21 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::pipeline::{Pipeline, SensorHealth, total};
 use super::{LOCK, RunError};
 use crate::config::{EventsTarget, RunOptions};
-use crate::model::BootTime;
+use crate::model::{BootTime, LostDetail};
 use crate::outlet::console::Console;
 use crate::outlet::http::{self, State};
 use crate::outlet::metrics::Metrics;
 use crate::outlet::{Host, Jsonl, Outlets};
 use crate::sensor::guard::{Guard, Taken};
-use crate::sensor::{Sensor, cgroups::CgroupRoot, clock, fields, privilege};
+use crate::sensor::keep::left::{self, Found};
+use crate::sensor::keep::pins::Pins;
+use crate::sensor::{Drain, Sensor, cgroups::CgroupRoot, clock, fields, privilege};
 
 /// How often a live view is told of each flow.
 const LIVE: Duration = Duration::from_secs(1);
+
+/// How long an upgrade waits until what the old maps held is written.
+const WRITTEN: Duration = Duration::from_secs(5);
 
 /// Runs the daemon until SIGTERM or SIGINT, or until `options.duration` is over.
 ///
@@ -34,14 +39,27 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     let btf = Path::new(fields::VMLINUX);
     fields::from_host(btf)?;
     CgroupRoot::find()?;
-    let _guard = Guard::acquire(Path::new(LOCK))
+    let pinned = Pins::find().map(|pins| pins.programs()).unwrap_or_default();
+    let _guard = Guard::acquire(Path::new(LOCK), &pinned)
         .map_err(|Taken { pid }| RunError::AlreadyRunning { pid })?;
+    let found = left::look()?;
+    if let Found::Whole(left) = &found
+        && left::alive(&left.state, &left.pins)
+    {
+        return Err(RunError::AlreadyRunning {
+            pid: Some(left.state.daemon_tgid),
+        });
+    }
     let listener = http::bind(options.listen)?;
     make_state_dir(&options.state_dir)?;
+    if let Found::Whole(left) = &found {
+        // Before the events file is opened.
+        left.kept.recover();
+    }
     let metrics = Arc::new(Metrics::new(options.config.metrics.top));
     let outlets = outlets(options, &metrics)?;
 
-    let sensor = Sensor::start(&options.config.sensor, btf)?;
+    let mut sensor = Sensor::start(&options.config.sensor, btf, found)?;
     let started = clock::boot_now();
     for hook in sensor.hooks() {
         if let Some(reason) = &hook.reason {
@@ -62,9 +80,11 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         // A person watches.
         config.events.flow_interval = config.events.flow_interval.min(LIVE);
     }
-    let mut pipeline = Pipeline::new(&config, started, outlets)
+    let mut pipeline = Pipeline::new(&config, started, sensor.attached(), outlets)
         .map_err(|error| failed("globs of [sensitive]", &error))?;
+    pipeline.know(&sensor.owners(), started);
     pipeline.seed(&sensor.seed());
+    take_up(&mut sensor, &mut pipeline, options.config.sensor.pin);
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -77,6 +97,34 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         listener,
         Arc::new(State::new(metrics)),
     ))
+}
+
+/// Tells what an earlier daemon left: the gap, and all that maps which an upgrade replaces still hold.
+fn take_up(sensor: &mut Sensor, pipeline: &mut Pipeline, pin: bool) {
+    if let Some(gap) = sensor.take_gap() {
+        log::warn!(
+            "no daemon looked for {:.1} s ({}); {}",
+            Duration::from_nanos(gap.end.saturating_sub(gap.start)).as_secs_f64(),
+            gap.reason.name(),
+            if gap.blind_ns == 0 {
+                "the hooks went on counting"
+            } else {
+                "for a part of that no hook counted"
+            }
+        );
+        pipeline.gap(gap);
+    }
+    if let Some((drain, journal)) = sensor.poll_before() {
+        pipeline.journal().set(journal);
+        pipeline.round(drain.at, &drain.observations, sensor.hooks(), 0);
+        pipeline.finish(drain.at);
+        tell_health(sensor, pipeline, &drain, Vec::new());
+        if !pipeline.flush(WRITTEN) {
+            log::warn!("an outlet does not write: it may lose what was counted before the upgrade");
+        }
+        sensor.forget_before(pin);
+    }
+    pipeline.journal().set(sensor.journal());
 }
 
 fn make_state_dir(path: &Path) -> Result<(), RunError> {
@@ -97,15 +145,21 @@ fn outlets(options: &RunOptions, metrics: &Metrics) -> Result<Outlets, RunError>
     let events = &options.config.events;
     let mut outlets = Outlets::default();
     outlets.add(metrics.outlet()).map_err(RunError::Events)?;
+    let journal = outlets.journal().clone();
     match &options.events {
         Some(EventsTarget::Stdout) => outlets
-            .add(Jsonl::stdout(host.clone()).map_err(RunError::Events)?)
+            .add(
+                Jsonl::stdout(host.clone())
+                    .map_err(RunError::Events)?
+                    .noting(journal),
+            )
             .map_err(RunError::Events)?,
         Some(EventsTarget::File(path)) => {
             outlets
                 .add(
                     Jsonl::file(host.clone(), path, events.rotate_bytes, events.keep)
-                        .map_err(RunError::Events)?,
+                        .map_err(RunError::Events)?
+                        .noting(journal),
                 )
                 .map_err(RunError::Events)?;
         }
@@ -165,8 +219,11 @@ async fn serve(
     }
 
     state.not_ready("stopping");
-    // Nothing moves any more: what is in memory now is the end of the books.
-    sensor.detach();
+    let keep = options.config.sensor.keep_on_stop;
+    if !keep {
+        // Nothing moves any more: what is in memory now is the end of the books.
+        sensor.detach();
+    }
     let mut never = BootTime::MAX;
     round(&mut sensor, &mut pipeline, &mut never, Duration::MAX);
     pipeline.finish(clock::boot_now());
@@ -179,6 +236,7 @@ async fn serve(
         Err(error) => log::warn!("metrics server: {error}"),
     }
     pipeline.close();
+    sensor.end(keep);
     Ok(())
 }
 
@@ -191,11 +249,17 @@ fn round(sensor: &mut Sensor, pipeline: &mut Pipeline, health_due: &mut BootTime
         *health_due = drain
             .at
             .saturating_add(u64::try_from(every.as_nanos()).unwrap_or(u64::MAX));
-        let health = SensorHealth {
-            hooks: sensor.hooks().to_vec(),
-            lost,
-            live_flows: sensor.live_flows(),
-        };
-        pipeline.health(drain.at, drain.totals, health);
+        sensor.check();
+        tell_health(sensor, pipeline, &drain, lost);
     }
+}
+
+fn tell_health(sensor: &Sensor, pipeline: &mut Pipeline, drain: &Drain, lost: Vec<LostDetail>) {
+    let health = SensorHealth {
+        hooks: sensor.hooks().to_vec(),
+        lost,
+        live_flows: sensor.live_flows(),
+        counted: (drain.epoch, drain.counted),
+    };
+    pipeline.health(drain.at, drain.totals, health);
 }

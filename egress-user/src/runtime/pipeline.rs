@@ -6,12 +6,12 @@ use super::flow_records::FlowRecords;
 use crate::attribution::Attribution;
 use crate::config::{Config, FileRecords};
 use crate::detect::{Detector, Labels};
-use crate::lineage::Lineage;
+use crate::lineage::{Glimpse, Lineage};
 use crate::model::{
-    BootTime, Coverage, Event, FileAccess, Flow, Health, HookState, HookStatus, KernelTotals,
-    LostDetail, Observation, Origin, ProcessKey, Record, Scope,
+    BootTime, Counts, Coverage, Event, FileAccess, Flow, FlowDelta, Gap, Health, HookState,
+    HookStatus, KernelTotals, LostDetail, Observation, Origin, ProcessKey, Record, Scope,
 };
-use crate::outlet::Outlets;
+use crate::outlet::{JournalCell, Outlets};
 
 /// The stages, in order.
 pub struct Pipeline {
@@ -23,6 +23,7 @@ pub struct Pipeline {
     flows: FlowRecords,
     outlets: Outlets,
     started: BootTime,
+    attached: BootTime,
     /// Lost detail at the last health record, and at the last round.
     lost_before: u64,
     lost_seen: u64,
@@ -36,32 +37,61 @@ pub struct SensorHealth {
     pub lost: Vec<LostDetail>,
     /// Slots in use.
     pub live_flows: u64,
+    /// What the kernel side counted, and which maps that is of.
+    pub counted: (u32, Counts),
 }
 
 impl Pipeline {
-    /// Builds the stages. `started` is when the hooks were attached.
+    /// Builds the stages. The daemon `started` now; its hooks were `attached` then, or by an earlier one.
     ///
     /// # Errors
     /// A glob of the configuration that does not compile.
     pub fn new(
         config: &Config,
         started: BootTime,
+        attached: BootTime,
         outlets: Outlets,
     ) -> Result<Self, globset::Error> {
         let labels = Arc::new(Labels::new(&config.sensitive)?);
         Ok(Self {
             lineage: Lineage::new(&config.limits),
-            attribution: Attribution::new(&config.networks),
+            attribution: Attribution::new(&config.networks).watching_since(attached),
             detector: Detector::new(&config.detection, Arc::clone(&labels), started)
                 .with_pairs(config.limits.pairs),
             flows: FlowRecords::new(config.events.flow_interval),
             labels,
             outlets,
             started,
+            attached,
             lost_before: 0,
             lost_seen: 0,
             config: config.clone(),
         })
+    }
+
+    /// Takes who uses the slots that an earlier daemon left: before [`Self::seed`], whose processes have starts that
+    /// are cut, so that they are known by the same keys as before.
+    pub fn know(&mut self, owners: &[FlowDelta], at: BootTime) {
+        for glimpse in owners.iter().filter_map(Glimpse::of) {
+            self.lineage.process_or(glimpse, at);
+        }
+    }
+
+    /// Tells of a time without a daemon.
+    pub fn gap(&self, gap: Gap) {
+        self.outlets.publish(&Record::Gap(Arc::new(gap)));
+    }
+
+    /// Waits until everything told so far is written. `false` when an outlet does not move.
+    #[must_use]
+    pub fn flush(&self, timeout: std::time::Duration) -> bool {
+        self.outlets.flush(timeout)
+    }
+
+    /// Where the outlets note what is told.
+    #[must_use]
+    pub fn journal(&self) -> &JournalCell {
+        self.outlets.journal()
     }
 
     /// Takes what was there before us.
@@ -115,6 +145,8 @@ impl Pipeline {
             let outlets = &self.outlets;
             self.flows
                 .add(flow, |flow| outlets.publish(&Record::Flow(flow)));
+        } else {
+            self.outlets.leave_out(&Record::Flow(Arc::clone(flow)));
         }
     }
 
@@ -166,6 +198,9 @@ impl Pipeline {
         let health = Health {
             at,
             started: self.started,
+            attached: self.attached,
+            epoch: sensor.counted.0,
+            counted: sensor.counted.1,
             wire_bytes,
             app_bytes,
             hooks: sensor.hooks,

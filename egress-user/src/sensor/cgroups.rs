@@ -167,7 +167,7 @@ fn cgroup2_mounts(mountinfo: &[u8]) -> Vec<(&[u8], PathBuf)> {
 }
 
 /// mountinfo writes space, tab, newline and backslash as `\ooo` (octal).
-fn unescape(field: &[u8]) -> Vec<u8> {
+pub(super) fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, tail)) = rest.split_first() {

@@ -1,11 +1,14 @@
 //! Slots to flow deltas: what each slot gained since it was last read, and when it can be used again.
+//!
+//! What was read is in this process; what was told is in [`Kept`], and outlives it. A slot is used again only when its
+//! last figures are told, so that a daemon that takes over knows whose they are.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aya::Ebpf;
 use aya::maps::{HashMap as BpfHashMap, Map, MapData, stack::Stack};
 use egress_common::names::{MAP_ACTIVITY, MAP_FLOWS, MAP_FREE_SLOTS, MAP_SLOTS};
 use egress_common::slot::{
@@ -14,8 +17,11 @@ use egress_common::slot::{
 };
 
 use super::SensorError;
+use super::keep::{Kept, Maps};
 use super::mapped::Slots;
-use crate::model::{BootTime, Direction, FlowDelta, FlowId, ProcessKey, Text, Transport};
+use crate::model::{
+    BootTime, Direction, Figures, FlowDelta, FlowId, Mark, ProcessKey, Text, Transport,
+};
 
 /// A closed slot stays this long: resets are sent after the close, and counted to it.
 const LINGER: Duration = Duration::from_secs(1);
@@ -26,15 +32,8 @@ const IDLE_UNOWNED: Duration = Duration::from_mins(1);
 /// How often silent slots are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// What was taken from a slot so far. Never reset: the slot's counters only grow.
-#[derive(Clone, Copy, Default)]
-struct Taken {
-    app_bytes: u64,
-    app_calls: u64,
-    wire_bytes: u64,
-    wire_packets: u64,
-    rx_bytes: u64,
-}
+/// How long a slot waits at most until its last figures are told: an outlet that does not move must not use up the slots.
+const UNTOLD: Duration = Duration::from_secs(10);
 
 /// A slot in use.
 struct Live {
@@ -55,29 +54,77 @@ pub struct Flows {
     keys: BpfHashMap<MapData, FlowKey, SlotRef>,
     // The maps behind the mapping: kept open as long as it is.
     _maps: [MapData; 2],
-    taken: Vec<Taken>,
+    /// What was read of each slot. Never reset: the slot's counters only grow.
+    read: Vec<Figures>,
+    kept: Arc<Kept>,
+    /// To be looked at, changed or not: what was there when this daemon took over.
+    found: Vec<u32>,
     live: HashMap<u32, Live>,
     by_cookie: HashMap<u64, Vec<u32>>,
     /// Retired, and from when on they may be handed out again: a program that found one just before may still add to it.
     retired: VecDeque<(BootTime, u32)>,
     closing: VecDeque<(BootTime, u32)>,
-    next_id: u64,
     next_sweep: BootTime,
     /// Slots that could not be handed back.
     pub stuck: u64,
 }
 
 impl Flows {
-    /// Takes the maps and hands all slots out.
+    /// Takes the maps, which are new, and hands all slots out.
     ///
     /// # Errors
-    /// The object lacks a map, or mapping it failed.
-    pub fn take(ebpf: &mut Ebpf, count: u32) -> Result<Self, SensorError> {
-        let array = |ebpf: &mut Ebpf, name: &'static str| match ebpf.take_map(name) {
+    /// A map is missing, or mapping it failed.
+    pub fn take(maps: &mut impl Maps, count: u32, kept: &Arc<Kept>) -> Result<Self, SensorError> {
+        let mut flows = Self::open(maps, count, kept)?;
+        // Highest first, so that the lowest numbers are on top of the stack.
+        for number in (0..count).rev() {
+            flows
+                .free
+                .push(number, 0)
+                .map_err(|error| SensorError::Load(super::load::describe(&error)))?;
+        }
+        Ok(flows)
+    }
+
+    /// Takes the maps of an earlier daemon over, with what it had not told.
+    ///
+    /// # Errors
+    /// A map is missing, or mapping it failed.
+    pub fn take_over(
+        maps: &mut impl Maps,
+        count: u32,
+        kept: &Arc<Kept>,
+    ) -> Result<Self, SensorError> {
+        let mut flows = Self::open(maps, count, kept)?;
+        for (number, read) in (0..count).zip(&mut flows.read) {
+            *read = kept.figures(number);
+        }
+        for number in 0..count {
+            let Some(slot) = flows.slots.read(number) else {
+                continue;
+            };
+            match kept.retired(number, slot.first_ns) {
+                // Never used.
+                _ if slot.first_ns == 0 => {}
+                // Free, and on the stack.
+                Some(true) => {}
+                // On its way there.
+                Some(false) => {
+                    flows.found.push(number);
+                    flows.closing.push_back((0, number));
+                }
+                None => flows.found.push(number),
+            }
+        }
+        Ok(flows)
+    }
+
+    fn open(maps: &mut impl Maps, count: u32, kept: &Arc<Kept>) -> Result<Self, SensorError> {
+        let mut array = |name: &'static str| match maps.take_map(name) {
             Some(Map::Array(data)) => Ok(data),
             _ => Err(SensorError::Object(name)),
         };
-        let (slots, activity) = (array(ebpf, MAP_SLOTS)?, array(ebpf, MAP_ACTIVITY)?);
+        let (slots, activity) = (array(MAP_SLOTS)?, array(MAP_ACTIVITY)?);
         let mapped =
             Slots::map(slots.fd().as_fd(), activity.fd().as_fd(), count).map_err(|source| {
                 SensorError::Map {
@@ -85,37 +132,66 @@ impl Flows {
                     source,
                 }
             })?;
-        let free = ebpf
+        let free = maps
             .take_map(MAP_FREE_SLOTS)
             .ok_or(SensorError::Object(MAP_FREE_SLOTS))?;
-        let mut free: Stack<_, u32> = free
+        let free = free
             .try_into()
             .map_err(|_| SensorError::Object(MAP_FREE_SLOTS))?;
-        let keys = ebpf
+        let keys = maps
             .take_map(MAP_FLOWS)
             .ok_or(SensorError::Object(MAP_FLOWS))?;
         let keys = keys
             .try_into()
             .map_err(|_| SensorError::Object(MAP_FLOWS))?;
-        // Highest first, so that the lowest numbers are on top of the stack.
-        for number in (0..count).rev() {
-            free.push(number, 0)
-                .map_err(|error| SensorError::Load(super::load::describe(&error)))?;
-        }
         Ok(Self {
             slots: mapped,
             free,
             keys,
             _maps: [slots, activity],
-            taken: vec![Taken::default(); count as usize],
+            read: vec![Figures::default(); count as usize],
+            kept: Arc::clone(kept),
+            found: Vec::new(),
             live: HashMap::new(),
             by_cookie: HashMap::new(),
             retired: VecDeque::new(),
             closing: VecDeque::new(),
-            next_id: 1,
             next_sweep: 0,
             stuck: 0,
         })
+    }
+
+    /// Wire and application bytes that earlier daemons told of all slots. To be asked before the first drain.
+    #[must_use]
+    pub fn told(&self) -> (u64, u64) {
+        self.read.iter().fold((0, 0), |(wire, app), read| {
+            (wire + read.wire_bytes, app + read.app_bytes)
+        })
+    }
+
+    /// Who uses the slots that were found, as the kernel told it: with exact starts. Without figures.
+    #[must_use]
+    pub fn owners(&self) -> Vec<FlowDelta> {
+        let slots = self
+            .found
+            .iter()
+            .filter_map(|number| self.slots.read(*number));
+        slots
+            .filter(|slot| slot.owned == YES)
+            .map(|slot| describe(FlowId(0), &slot))
+            .collect()
+    }
+
+    /// Everything that is not told, of all slots, for the last time: no program uses them any more.
+    pub fn drain_last(&mut self, now: BootTime, mut tell: impl FnMut(FlowDelta)) {
+        for number in 0..u32::try_from(self.read.len()).unwrap_or(u32::MAX) {
+            if let Some(slot) = self.slots.read(number)
+                && slot.first_ns != 0
+                && let Some(delta) = self.take_delta(number, &slot, now)
+            {
+                tell(delta);
+            }
+        }
     }
 
     /// Slots in use.
@@ -126,7 +202,7 @@ impl Flows {
 
     /// Reads every slot that changed, takes closed and silent ones back, and hands the deltas to `tell`.
     pub fn drain(&mut self, now: BootTime, mut tell: impl FnMut(FlowDelta)) {
-        let mut changed = Vec::new();
+        let mut changed = std::mem::take(&mut self.found);
         self.slots.drain_changed(|number| changed.push(number));
         for number in changed {
             if let Some(slot) = self.slots.read(number)
@@ -143,7 +219,12 @@ impl Flows {
         while let Some((when, number)) = self.retired.front().copied()
             && when <= now
         {
+            let told = self.read.get(number as usize) == Some(&self.kept.figures(number));
+            if !told && now < when + nanos(UNTOLD) {
+                break;
+            }
             self.retired.pop_front();
+            self.kept.free(number);
             if self.free.push(number, 0).is_err() {
                 self.stuck += 1;
             }
@@ -152,29 +233,30 @@ impl Flows {
 
     /// What the slot gained. `None` when that is nothing, and nothing ended.
     fn take_delta(&mut self, number: u32, slot: &Slot, now: BootTime) -> Option<FlowDelta> {
-        let taken = self.taken.get_mut(number as usize)?;
-        let (app_bytes, app_calls) = (
-            slot.app_bytes - taken.app_bytes.min(slot.app_bytes),
-            slot.app_calls - taken.app_calls.min(slot.app_calls),
-        );
-        let (wire_bytes, wire_packets) = (
-            slot.wire_bytes - taken.wire_bytes.min(slot.wire_bytes),
-            slot.wire_packets - taken.wire_packets.min(slot.wire_packets),
-        );
-        let rx_bytes = slot.rx_bytes - taken.rx_bytes.min(slot.rx_bytes);
-        *taken = Taken {
+        let read = self.read.get_mut(number as usize)?;
+        let figures = Figures {
             app_bytes: slot.app_bytes,
             app_calls: slot.app_calls,
             wire_bytes: slot.wire_bytes,
             wire_packets: slot.wire_packets,
             rx_bytes: slot.rx_bytes,
         };
+        let gained = figures.since(*read);
+        *read = figures;
 
         let live = match self.live.entry(number) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(entry) => {
-                let id = FlowId(self.next_id);
-                self.next_id += 1;
+                // It goes on under its number, also over a restart.
+                let known = self.kept.flow(number);
+                let id = FlowId(if known == 0 {
+                    let next = self.kept.next_flow();
+                    self.kept.set_next_flow(next + 1);
+                    self.kept.set_flow(number, next);
+                    next
+                } else {
+                    known
+                });
                 self.by_cookie.entry(slot.cookie).or_default().push(number);
                 entry.insert(Live {
                     id,
@@ -188,7 +270,7 @@ impl Flows {
             }
         };
         live.owned = slot.owned == YES;
-        if app_bytes | app_calls | wire_bytes | wire_packets | rx_bytes != 0 {
+        if gained != Figures::default() {
             live.active = now;
         }
         let just_closed = slot.closed == YES && live.closed.is_none();
@@ -202,15 +284,20 @@ impl Flows {
         if just_closed {
             self.close_others(cookie, number, slot.closed_ns, now);
         }
-        if app_bytes | app_calls | wire_bytes | wire_packets | rx_bytes == 0 && !tells_end {
+        if gained == Figures::default() && !tells_end {
             return None;
         }
         Some(FlowDelta {
-            app_bytes,
-            app_calls,
-            wire_bytes,
-            wire_packets,
-            rx_bytes,
+            app_bytes: gained.app_bytes,
+            app_calls: gained.app_calls,
+            wire_bytes: gained.wire_bytes,
+            wire_packets: gained.wire_packets,
+            rx_bytes: gained.rx_bytes,
+            mark: Mark {
+                epoch: self.kept.epoch(),
+                slot: number,
+                figures,
+            },
             first,
             last: now,
             closed,
@@ -267,8 +354,14 @@ impl Flows {
             if let Some(delta) = self.take_delta(number, &slot, now) {
                 tell(delta);
             }
+            self.kept.retire(number, slot.first_ns);
             if slot.keyed != KEYED_NO {
-                let _ = self.keys.remove(&key(&slot));
+                let key = key(&slot);
+                // The key may be another slot's by now.
+                let own = self.keys.get(&key, 0);
+                if own.is_ok_and(|reference| reference.number == number + 1) {
+                    let _ = self.keys.remove(&key);
+                }
             }
         }
         if let Some(live) = self.live.remove(&number)
@@ -364,6 +457,7 @@ fn describe(id: FlowId, slot: &Slot) -> FlowDelta {
         wire_bytes: 0,
         wire_packets: 0,
         rx_bytes: 0,
+        mark: Mark::default(),
     }
 }
 

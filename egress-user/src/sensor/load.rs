@@ -1,6 +1,9 @@
 //! Loads the object and attaches its programs, one by one: a program that this kernel refuses costs its own feature.
+//! Links that an earlier daemon left are kept as they are.
 
-use aya::programs::links::CgroupAttachMode;
+use std::collections::HashMap;
+
+use aya::programs::links::{CgroupAttachMode, FdLink};
 use aya::programs::{
     BtfTracePoint, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError,
     TracePoint,
@@ -8,9 +11,12 @@ use aya::programs::{
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use egress_common::names;
 use egress_common::offsets::Offsets;
+use sha2::{Digest as _, Sha256};
 
 use super::cgroups::CgroupRoot;
 use super::hooks::{HOOKS, Hook, Method};
+use super::keep::links::Links;
+use super::keep::pins::Pins;
 use super::{SensorError, tracefs};
 use crate::config;
 use crate::model::{HookState, HookStatus};
@@ -22,11 +28,30 @@ const LOG_OFF: u8 = 0;
 /// `AYA_LOG_LEVEL`: up to debug.
 const LOG_DEBUG: u8 = 4;
 
-/// Loads maps and programs, with memory as configured. Nothing is attached yet.
+/// SHA-256 of everything that decides what the maps and programs of a run are: those of the same digest can be taken over.
+#[must_use]
+pub fn digest(config: &config::Sensor, offsets: &Offsets) -> [u8; 32] {
+    let made_from = format!(
+        "{offsets:?} {} {} {} {}",
+        config.slots, config.process_ring_bytes, config.file_ring_bytes, config.kernel_log
+    );
+    Sha256::new()
+        .chain_update(OBJECT)
+        .chain_update(made_from)
+        .finalize()
+        .into()
+}
+
+/// Loads maps and programs, with memory as configured; of the maps, those that are pinned in `reuse` are opened instead.
+/// Nothing is attached yet.
 ///
 /// # Errors
 /// The object does not fit this kernel, or there is no memory for its maps.
-pub fn load(config: &config::Sensor, offsets: &Offsets) -> Result<Ebpf, SensorError> {
+pub fn load(
+    config: &config::Sensor,
+    offsets: &Offsets,
+    reuse: Option<&Pins>,
+) -> Result<Ebpf, SensorError> {
     let level = if config.kernel_log {
         LOG_DEBUG
     } else {
@@ -34,7 +59,20 @@ pub fn load(config: &config::Sensor, offsets: &Offsets) -> Result<Ebpf, SensorEr
     };
     let activity_cells =
         config.slots / u32::try_from(egress_common::slot::ACTIVITY_CELL).unwrap_or(1);
-    EbpfLoader::new()
+    let pinned: Vec<_> = reuse
+        .into_iter()
+        .flat_map(|pins| {
+            let names = pins.map_names();
+            names
+                .into_iter()
+                .filter_map(|name| Some((pins.map(&name)?, name)))
+        })
+        .collect();
+    let mut loader = EbpfLoader::new();
+    for (path, name) in &pinned {
+        loader.map_pin_path(name, path.as_path());
+    }
+    loader
         .override_global(names::GLOBAL_OFFSETS, offsets, true)
         .override_global("AYA_LOG_LEVEL", &level, false)
         .map_max_entries(names::MAP_SLOTS, config.slots)
@@ -47,17 +85,60 @@ pub fn load(config: &config::Sensor, offsets: &Offsets) -> Result<Ebpf, SensorEr
         .map_err(|error| SensorError::Load(describe(&error)))
 }
 
-/// Attaches every hook that is not disabled.
+/// What became of loading each program, by the hook's name. Loading is what takes time; attaching does not.
+pub type Loaded = HashMap<&'static str, Result<(), Failure>>;
+/// Why a hook cannot be had.
+pub type Failure = (HookState, String);
+
+/// Loads the programs of every hook that is wanted and not attached already.
+///
+/// # Errors
+/// The kernel does not describe itself.
+pub fn programs(
+    ebpf: &mut Ebpf,
+    config: &config::Sensor,
+    offsets: &Offsets,
+    links: &Links,
+) -> Result<Loaded, SensorError> {
+    let btf = Btf::from_sys_fs().map_err(|error| SensorError::Load(describe(&error)))?;
+    let wanted = HOOKS
+        .iter()
+        .filter(|hook| !disabled(config, hook) && !links.has(hook));
+    let loaded = wanted.map(|hook| {
+        let missing: Vec<_> = hook
+            .needs
+            .iter()
+            .copied()
+            .filter(|field| offsets.missing().any(|name| name == *field))
+            .collect();
+        let result = if missing.is_empty() {
+            load_one(ebpf, hook, &btf)
+        } else {
+            Err((
+                HookState::Unsupported,
+                format!("this kernel's BTF lacks {}", missing.join(", ")),
+            ))
+        };
+        (hook.name, result)
+    });
+    Ok(loaded.collect())
+}
+
+fn disabled(config: &config::Sensor, hook: &Hook) -> bool {
+    config.disable.iter().any(|name| name == hook.name)
+}
+
+/// Attaches every hook that is not disabled and not attached already, and detaches those that are disabled.
 ///
 /// # Errors
 /// An essential hook could not be attached.
 pub fn attach(
     ebpf: &mut Ebpf,
     config: &config::Sensor,
-    offsets: &Offsets,
+    mut loaded: Loaded,
     cgroup: &CgroupRoot,
+    links: &mut Links,
 ) -> Result<Vec<HookStatus>, SensorError> {
-    let btf = Btf::from_sys_fs().map_err(|error| SensorError::Load(describe(&error)))?;
     // Held until the last tracepoint is attached.
     let tracefs = tracefs::Mounted::ensure();
     let mut attached = Vec::with_capacity(HOOKS.len());
@@ -69,29 +150,31 @@ pub fn attach(
             reason,
             gives: hook.gives,
         };
-        if config.disable.iter().any(|name| name == hook.name) {
+        if disabled(config, hook) {
+            links.release(hook);
             attached.push(status(
                 HookState::Disabled,
                 Some("disabled in the configuration".into()),
             ));
             continue;
         }
-        let missing: Vec<_> = hook
-            .needs
-            .iter()
-            .copied()
-            .filter(|field| offsets.missing().any(|name| name == *field))
-            .collect();
-        let result = if missing.is_empty() {
-            attach_one(ebpf, hook, &btf, cgroup, &tracefs)
-        } else {
-            Err((
-                HookState::Unsupported,
-                format!("this kernel's BTF lacks {}", missing.join(", ")),
-            ))
-        };
+        if links.has(hook) {
+            attached.push(status(HookState::Ok, None));
+            continue;
+        }
+        let result = loaded
+            .remove(hook.name)
+            .unwrap_or(Ok(()))
+            .and_then(|()| attach_one(ebpf, hook, cgroup, &tracefs));
         match result {
-            Ok(()) => attached.push(status(HookState::Ok, None)),
+            Ok(Some(link)) => {
+                links.hold(hook, link);
+                attached.push(status(HookState::Ok, None));
+            }
+            Ok(None) => attached.push(status(
+                HookState::Ok,
+                Some("this kernel cannot pin it: it ends with the daemon".into()),
+            )),
             Err((state, reason)) if hook.essential => {
                 return Err(SensorError::Attach {
                     hook: hook.name,
@@ -110,53 +193,119 @@ pub fn attach(
     Ok(attached)
 }
 
-fn attach_one(
+/// Attaches a hook whose link is gone.
+///
+/// # Errors
+/// Why it cannot be.
+pub fn attach_again(
     ebpf: &mut Ebpf,
-    hook: &Hook,
-    btf: &Btf,
+    hook: &'static Hook,
     cgroup: &CgroupRoot,
-    tracefs: &tracefs::Mounted,
-) -> Result<(), (HookState, String)> {
-    let broken = |error: &dyn std::error::Error| (HookState::Broken, describe(error));
+    links: &mut Links,
+) -> Result<(), String> {
+    let btf = Btf::from_sys_fs().map_err(|error| describe(&error))?;
+    let tracefs = tracefs::Mounted::ensure();
+    let link = load_one(ebpf, hook, &btf)
+        .and_then(|()| attach_one(ebpf, hook, cgroup, &tracefs))
+        .map_err(|(_, reason)| reason)?;
+    if let Some(link) = link {
+        links.hold(hook, link);
+        links.pin_one(hook)?;
+    }
+    Ok(())
+}
+
+/// Loads the program of a hook, unless it is.
+fn load_one(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf) -> Result<(), Failure> {
     let Some(program) = ebpf.program_mut(hook.program) else {
         return Err((
             HookState::Broken,
             format!("the object has no program {}", hook.program),
         ));
     };
-    // Links of cgroup programs are multi by nature: the kernel refuses BPF_F_ALLOW_MULTI for them (Linux `kernel/bpf/cgroup.c`).
-    let mode = CgroupAttachMode::Single;
     let done = match hook.method {
         Method::BtfTracepoint(name) => {
-            <&mut BtfTracePoint>::try_from(program).and_then(|program| {
-                program.load(name, btf)?;
-                program.attach().map(drop)
-            })
+            <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(name, btf))
         }
+        Method::SyscallTracepoint(_) => {
+            <&mut TracePoint>::try_from(program).and_then(TracePoint::load)
+        }
+        Method::CgroupSkbEgress => <&mut CgroupSkb>::try_from(program).and_then(CgroupSkb::load),
+        Method::CgroupSockAddr(_) => {
+            <&mut CgroupSockAddr>::try_from(program).and_then(CgroupSockAddr::load)
+        }
+        Method::CgroupSockRelease => {
+            <&mut CgroupSock>::try_from(program).and_then(CgroupSock::load)
+        }
+    };
+    match done {
+        Err(ProgramError::AlreadyLoaded) => Ok(()),
+        done => refused(hook, done),
+    }
+}
+
+/// Attaches the loaded program of a hook. Without a link it is attached all the same, but cannot be pinned.
+fn attach_one(
+    ebpf: &mut Ebpf,
+    hook: &Hook,
+    cgroup: &CgroupRoot,
+    tracefs: &tracefs::Mounted,
+) -> Result<Option<FdLink>, Failure> {
+    let Some(program) = ebpf.program_mut(hook.program) else {
+        return Ok(None);
+    };
+    // Links of cgroup programs are multi by nature: the kernel refuses BPF_F_ALLOW_MULTI for them (Linux `kernel/bpf/cgroup.c`).
+    let mode = CgroupAttachMode::Single;
+    // A link that is no file descriptor (before 5.15, and 5.7 for cgroups) is let go by the conversion: attached again,
+    // it stays with its program.
+    let done = match hook.method {
+        Method::BtfTracepoint(_) => <&mut BtfTracePoint>::try_from(program).and_then(|program| {
+            let id = program.attach()?;
+            Ok(Some(program.take_link(id)?.into()))
+        }),
         Method::SyscallTracepoint(name) => {
             if let Some(reason) = tracefs.missing("syscalls", name) {
                 return Err((HookState::Unsupported, reason));
             }
             <&mut TracePoint>::try_from(program).and_then(|program| {
-                program.load()?;
-                program.attach("syscalls", name).map(drop)
+                let id = program.attach("syscalls", name)?;
+                let link = program.take_link(id)?.try_into().ok();
+                if link.is_none() {
+                    program.attach("syscalls", name)?;
+                }
+                Ok(link)
             })
         }
         Method::CgroupSkbEgress => <&mut CgroupSkb>::try_from(program).and_then(|program| {
-            program.load()?;
-            program
-                .attach(cgroup, CgroupSkbAttachType::Egress, mode)
-                .map(drop)
+            let id = program.attach(cgroup, CgroupSkbAttachType::Egress, mode)?;
+            let link = program.take_link(id)?.try_into().ok();
+            if link.is_none() {
+                program.attach(cgroup, CgroupSkbAttachType::Egress, mode)?;
+            }
+            Ok(link)
         }),
         Method::CgroupSockAddr(_) => <&mut CgroupSockAddr>::try_from(program).and_then(|program| {
-            program.load()?;
-            program.attach(cgroup, mode).map(drop)
+            let id = program.attach(cgroup, mode)?;
+            let link = program.take_link(id)?.try_into().ok();
+            if link.is_none() {
+                program.attach(cgroup, mode)?;
+            }
+            Ok(link)
         }),
         Method::CgroupSockRelease => <&mut CgroupSock>::try_from(program).and_then(|program| {
-            program.load()?;
-            program.attach(cgroup, mode).map(drop)
+            let id = program.attach(cgroup, mode)?;
+            let link = program.take_link(id)?.try_into().ok();
+            if link.is_none() {
+                program.attach(cgroup, mode)?;
+            }
+            Ok(link)
         }),
     };
+    refused(hook, done)
+}
+
+/// Says why the kernel did not want a program.
+fn refused<T>(hook: &Hook, done: Result<T, ProgramError>) -> Result<T, Failure> {
     done.map_err(|error| match &error {
         ProgramError::Btf(inner) => (
             HookState::Unsupported,
@@ -183,7 +332,7 @@ fn attach_one(
                 ),
             )
         }
-        _ => broken(&error),
+        _ => (HookState::Broken, describe(&error)),
     })
 }
 

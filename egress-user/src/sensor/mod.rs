@@ -1,8 +1,8 @@
 //! Sees: kernel records in, [`Observation`]s out.
 //!
-//! In: slots and rings that the eBPF programs fill, and `/proc` and the socket diagnostics for what was there before
-//! them. Out: [`Observation`]s in the order of their time. [`Sensor::poll`] reads the slots first and the rings after, so
-//! that whoever owns a byte has been told before the byte.
+//! In: slots and rings that the eBPF programs fill, those that an earlier daemon left, and `/proc` and the socket
+//! diagnostics for what was there before them. Out: [`Observation`]s in the order of their time. [`Sensor::poll`] reads
+//! the slots first and the rings after, so that whoever owns a byte has been told before the byte.
 
 pub mod bounded;
 pub mod cgroups;
@@ -16,6 +16,7 @@ pub mod flows;
 pub mod gaps;
 pub mod guard;
 pub mod hooks;
+pub mod keep;
 pub mod load;
 mod mapped;
 pub mod path_table;
@@ -25,30 +26,37 @@ pub mod privilege;
 pub mod proc;
 mod rings;
 pub mod sockets;
+mod start;
 pub mod tracefs;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use aya::Ebpf;
-use aya::maps::Array;
+use aya::maps::MapData;
 use aya_log::EbpfLogger;
-use egress_common::state::{HostState, MAGIC};
-use egress_common::{ABI_VERSION, names};
 
 pub use error::SensorError;
 
 use cgroups::{CgroupPaths, CgroupRoot};
 use counters::Counters;
 use flows::Flows;
+use keep::Kept;
+use keep::links::{Links, Trouble};
+use keep::pins::Pins;
 use rings::Rings;
+use start::Before;
 
-use crate::config;
-use crate::model::{BootTime, Event, HookStatus, KernelTotals, LostDetail, Observation};
+use crate::model::{
+    BootTime, Counts, Event, FlowDelta, Gap, HookState, HookStatus, Journal, KernelTotals,
+    LostDetail, Observation,
+};
 
 /// Cgroups whose paths are remembered.
 const CGROUPS: usize = 4096;
 
-/// Attached programs and the memory they fill. Dropping it detaches everything.
+/// Attached programs and the memory they fill. Dropping it detaches everything that this run made; what it took over
+/// stays pinned until [`Self::end`].
 pub struct Sensor {
     // Before `ebpf`, because fields drop in order: nothing reads memory whose programs are gone.
     flows: Flows,
@@ -58,31 +66,24 @@ pub struct Sensor {
     hooks: Vec<HookStatus>,
     cgroup_root: CgroupRoot,
     cgroup_paths: CgroupPaths,
+    links: Links,
     /// `None` once detached.
     ebpf: Option<Ebpf>,
-}
-
-/// Says who looks after the maps.
-fn tell_state(ebpf: &mut Ebpf, slots: u32) -> Result<(), SensorError> {
-    let map = ebpf
-        .map_mut(names::MAP_STATE)
-        .ok_or(SensorError::Object(names::MAP_STATE))?;
-    let mut state: Array<_, HostState> = map
-        .try_into()
-        .map_err(|_| SensorError::Object(names::MAP_STATE))?;
-    let now = clock::boot_now();
-    let value = HostState {
-        magic: MAGIC,
-        abi: ABI_VERSION,
-        daemon_tgid: std::process::id(),
-        attached_ns: now,
-        heartbeat_ns: now,
-        slots,
-        ..HostState::default()
-    };
-    state
-        .set(0, value, 0)
-        .map_err(|error| SensorError::Load(load::describe(&error)))
+    kept: Arc<Kept>,
+    /// Where everything is pinned, if it is.
+    pins: Option<Pins>,
+    /// The pins are of this run: they end with it, whatever happens but a kill.
+    made: bool,
+    /// Maps that are to be pinned once an earlier daemon's are gone, by name.
+    to_pin: Vec<(String, MapData)>,
+    digest: [u8; 32],
+    slots: u32,
+    /// Since when the hooks count.
+    attached: BootTime,
+    gap: Option<Gap>,
+    before: Option<Before>,
+    /// Hooks that were found broken by the last check.
+    broken: Vec<&'static str>,
 }
 
 /// One reading of the kernel's memory.
@@ -93,41 +94,13 @@ pub struct Drain {
     pub observations: Vec<Observation>,
     /// The kernel's totals, read after the slots.
     pub totals: KernelTotals,
+    /// Everything that the kernel side counted, whoever told it.
+    pub counted: Counts,
+    /// Which maps that is of.
+    pub epoch: u32,
 }
 
 impl Sensor {
-    /// Loads and attaches.
-    ///
-    /// # Errors
-    /// [`SensorError`]; nothing stays attached then.
-    pub fn start(config: &config::Sensor, btf: &Path) -> Result<Self, SensorError> {
-        let offsets = fields::from_host(btf)?;
-        let cgroup_root = CgroupRoot::find()?;
-        let mut ebpf = load::load(config, &offsets)?;
-        let flows = Flows::take(&mut ebpf, config.slots)?;
-        let rings = Rings::take(&mut ebpf)?;
-        let counters = Counters::take(&mut ebpf)?;
-        let log = if config.kernel_log {
-            EbpfLogger::init(&mut ebpf)
-                .map_err(|error| log::warn!("kernel log: {error}"))
-                .ok()
-        } else {
-            None
-        };
-        tell_state(&mut ebpf, config.slots)?;
-        let hooks = load::attach(&mut ebpf, config, &offsets, &cgroup_root)?;
-        Ok(Self {
-            flows,
-            rings,
-            counters,
-            log,
-            hooks,
-            cgroup_root,
-            cgroup_paths: CgroupPaths::new(CGROUPS),
-            ebpf: Some(ebpf),
-        })
-    }
-
     /// What was there before us: processes, then the sockets they hold. To be called once, after [`Self::start`].
     #[must_use]
     pub fn seed(&self) -> Vec<Observation> {
@@ -152,9 +125,70 @@ impl Sensor {
         &self.hooks
     }
 
+    /// Since when the hooks count: from before this run, when it took them over.
+    #[must_use]
+    pub fn attached(&self) -> BootTime {
+        self.attached
+    }
+
+    /// Where is noted what is told.
+    #[must_use]
+    pub fn journal(&self) -> Arc<dyn Journal> {
+        self.kept.clone()
+    }
+
+    /// The gap between an earlier daemon and this one.
+    pub fn take_gap(&mut self) -> Option<Gap> {
+        self.gap.take()
+    }
+
+    /// Looks whether every link and pin is still there, and makes anew what is not. A hook that was found without its
+    /// link or pin is broken until the next look, so that it is told.
+    pub fn check(&mut self) {
+        let Some(ebpf) = &mut self.ebpf else { return };
+        let repaired = std::mem::take(&mut self.broken);
+        for (hook, trouble) in self.links.troubles() {
+            let (what, again, done) = match trouble {
+                Trouble::Detached => (
+                    "its link was detached by somebody",
+                    "attached again",
+                    load::attach_again(ebpf, hook, &self.cgroup_root, &mut self.links),
+                ),
+                Trouble::Unpinned => (
+                    "its pin was removed by somebody",
+                    "pinned again",
+                    self.links.pin_one(hook),
+                ),
+            };
+            let reason = match done {
+                Ok(()) => format!("{what} since the last health record; {again}"),
+                Err(error) => format!("{what}, and it cannot be {again}: {error}"),
+            };
+            log::error!("hook {} ({}): {reason}", hook.name, hook.method);
+            self.broken.push(hook.name);
+            set_state(&mut self.hooks, hook.name, HookState::Broken, Some(reason));
+        }
+        for hook in repaired {
+            if !self.broken.contains(&hook) {
+                set_state(&mut self.hooks, hook, HookState::Ok, None);
+            }
+        }
+    }
+
     /// Detaches every program. What they left in memory can still be read.
     pub fn detach(&mut self) {
+        self.links.detach();
         self.ebpf = None;
+    }
+
+    /// Everything is told. The pins are removed; or, if they are to be kept, left to whoever takes over.
+    pub fn end(mut self, keep: bool) {
+        if keep && self.pins.is_some() && self.ebpf.is_some() {
+            self.kept.leave(clock::boot_now());
+            self.made = false;
+            return;
+        }
+        self.made = true;
     }
 
     /// Slots in use.
@@ -166,11 +200,32 @@ impl Sensor {
     /// Reads everything that happened since the last call.
     pub fn poll(&mut self) -> Drain {
         let began = clock::boot_now();
+        self.kept.beat(began);
         let mut flows = Vec::new();
         self.flows.drain(began, |delta| flows.push(delta));
-        let totals = self.counters.totals();
+        self.counters.read();
         let mut observations = Vec::new();
         self.rings.drain(&mut observations);
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        let (at, observations) = self.order(began, observations, flows);
+        Drain {
+            at,
+            observations,
+            totals: self.counters.totals(),
+            counted: self.counters.counted(),
+            epoch: self.kept.epoch(),
+        }
+    }
+
+    /// Observations in order, with a tick at the end.
+    fn order(
+        &mut self,
+        began: BootTime,
+        mut observations: Vec<Observation>,
+        flows: Vec<FlowDelta>,
+    ) -> (BootTime, Vec<Observation>) {
         for observation in &mut observations {
             if let Event::Exec(exec) = &mut observation.event {
                 exec.cgroup_path = self.cgroup_paths.path(
@@ -192,14 +247,7 @@ impl Sensor {
             at,
             event: Event::Tick,
         });
-        if let Some(log) = &mut self.log {
-            log.flush();
-        }
-        Drain {
-            at,
-            observations,
-            totals,
-        }
+        (at, observations)
     }
 
     /// Detail that was lost since the start, by kind and cause.
@@ -213,10 +261,36 @@ impl Sensor {
             count: self.flows.stuck,
         });
         lost.push(LostDetail {
+            kind: "pin",
+            cause: "removed",
+            count: self.links.unpinned,
+        });
+        lost.push(LostDetail {
             kind: "cgroup",
             cause: "unknown",
             count: self.cgroup_paths.unknown(),
         });
         lost
+    }
+}
+
+fn set_state(hooks: &mut [HookStatus], name: &str, state: HookState, reason: Option<String>) {
+    if let Some(hook) = hooks.iter_mut().find(|hook| hook.hook == name) {
+        (hook.state, hook.reason) = (state, reason);
+    }
+}
+
+impl Drop for Sensor {
+    fn drop(&mut self) {
+        // After a panic the hooks go on counting, as after a kill.
+        if self.made && !std::thread::panicking() {
+            self.links.detach();
+            self.kept.forget();
+            if let Some(pins) = &self.pins
+                && let Err(error) = pins.remove()
+            {
+                log::warn!("removing the pins: {error}; `egress unload` tries again");
+            }
+        }
     }
 }

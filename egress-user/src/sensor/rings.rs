@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use egress_common::names::{MAP_FILE_RING, MAP_PROCESS_RING};
 
 use super::SensorError;
 use super::decode::{self, DecodeError};
+use super::keep::Maps;
 use super::path_table::PathTable;
 use crate::model::{Event, LostDetail, Observation};
 
@@ -29,9 +29,9 @@ impl Rings {
     ///
     /// # Errors
     /// The object lacks one.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self, SensorError> {
+    pub fn take(maps: &mut impl Maps) -> Result<Self, SensorError> {
         let mut ring = |name| {
-            ebpf.take_map(name)
+            maps.take_map(name)
                 .and_then(|map| RingBuf::try_from(map).ok())
                 .ok_or(SensorError::Object(name))
         };

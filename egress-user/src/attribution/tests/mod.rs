@@ -11,8 +11,8 @@ use crate::config::{Limits, Networks};
 use crate::lineage::Lineage;
 use crate::lineage::tests::{SECOND, cut, exec, key};
 use crate::model::{
-    Attribution as Quality, Direction, Event, Flow, FlowDelta, FlowId, KernelTotals, Observation,
-    Reason, SocketOwner, Text, Transport,
+    Attribution as Quality, Direction, Event, Flow, FlowDelta, FlowId, KernelTotals, Mark,
+    Observation, Reason, SocketOwner, Text, Transport,
 };
 
 struct World {
@@ -49,6 +49,7 @@ fn delta(id: u64, owner: Option<u32>) -> FlowDelta {
         wire_bytes: 100,
         wire_packets: 2,
         rx_bytes: 5,
+        mark: Mark::default(),
     }
 }
 

@@ -12,8 +12,8 @@ use super::{Detector, FileRead, Labels, Origins, Sources};
 use crate::config;
 use crate::model::{
     Alert, Attribution, BootTime, Coverage, Destination, Direction, FileId, FileRef, Flow,
-    FlowDelta, FlowId, Identity, Job, JobId, Process, ProcessKey, Scheduler, Scope, Script, Text,
-    Transport,
+    FlowDelta, FlowId, Identity, Job, JobId, Mark, Process, ProcessKey, Scheduler, Scope, Script,
+    Text, Transport,
 };
 
 pub(super) const SECOND: u64 = 1_000_000_000;
@@ -251,6 +251,7 @@ fn flow(
             wire_bytes: 0,
             wire_packets: 1,
             rx_bytes: 0,
+            mark: Mark::default(),
         },
         process: Some(Arc::clone(who)),
         job: Some(Arc::clone(job)),

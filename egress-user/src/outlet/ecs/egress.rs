@@ -12,7 +12,7 @@ use crate::outlet::shown::{Device, EntityId, Shown};
 #[derive(Debug, Default, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Egress<'a> {
-    /// Flow: identifies it for as long as the daemon runs.
+    /// Flow: identifies it for as long as its hooks count, also over a restart of the daemon.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow_id: Option<u64>,
     /// Flow: bytes that send calls accepted since this flow's last record of this process.
@@ -100,13 +100,20 @@ pub struct Egress<'a> {
     /// Health: what we see with.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<Hook<'a>>,
-    /// Health: detail that was lost, since start. Totals never are.
+    /// Health: detail that was lost, since start; gap: in it. Totals never are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<Lost>,
     /// Health: since when the daemon runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub started: Option<Time>,
+    /// Health: since when the hooks count: from before `started`, when the daemon took them over from another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub counting_since: Option<Time>,
+    /// Gap: time in which no daemon ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
     /// Health: flows that are followed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live_flows: Option<u64>,
@@ -256,6 +263,22 @@ pub struct Step {
     /// Process: as `process.entity_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entity_id: Option<Shown<EntityId>>,
+}
+
+/// `egress.gap`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Gap {
+    /// Why: the daemon was killed or stopped, or the hooks were replaced.
+    #[schemars(extend("enum" = ["not_running", "upgrade"]))]
+    pub reason: &'static str,
+    /// From `event.start` to `event.end`, seconds.
+    pub seconds: f64,
+    /// Of those, without any hook: bytes of this time are told nowhere. 0 when the hooks went on counting.
+    pub blind_seconds: f64,
+    /// Hooks that did not count all the while.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<&'static str>,
 }
 
 /// `egress.ledger`.

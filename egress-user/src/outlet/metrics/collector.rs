@@ -1,6 +1,7 @@
 //! What a scrape says, written from one locked state.
 
 use std::fmt;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder};
@@ -106,6 +107,22 @@ impl Out<'_> {
         let mut metric = self.counter("alerts", "Alerts raised, by rule.")?;
         for (rule, alerts) in &state.alerts {
             count(&mut metric, &[("rule", rule_id(*rule))], *alerts)?;
+        }
+        let mut metric = self.counter(
+            "gaps",
+            "Times that no daemon ran before this one, by reason.",
+        )?;
+        for (reason, (gaps, _)) in &state.gaps {
+            count(&mut metric, &[("reason", reason.name())], *gaps)?;
+        }
+        let mut metric = self.counter(
+            "gap_seconds",
+            "How long no daemon ran before this one, by reason.",
+        )?;
+        for (reason, (_, length)) in &state.gaps {
+            let seconds = Duration::from_nanos(*length).as_secs_f64();
+            ConstCounter::new(seconds)
+                .encode(metric.encode_family(&[("reason", reason.name())])?)?;
         }
         Ok(())
     }

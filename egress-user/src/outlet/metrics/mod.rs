@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 
 use super::Outlet;
 use super::shown::Escaped;
-use crate::model::{Flow, Health, Record, Rule};
+use crate::model::{Flow, GapReason, Health, Record, Rule};
 
 mod collector;
 mod format;
@@ -42,6 +42,8 @@ struct State {
     health: Option<Arc<Health>>,
     alerts: BTreeMap<Rule, u64>,
     execs: u64,
+    /// Gaps, and their length, ns.
+    gaps: BTreeMap<GapReason, (u64, u64)>,
 }
 
 impl Numbers {
@@ -64,6 +66,11 @@ impl Metrics {
             ]
             .into(),
             execs: 0,
+            gaps: [
+                (GapReason::NotRunning, (0, 0)),
+                (GapReason::Upgrade, (0, 0)),
+            ]
+            .into(),
         })));
         let mut registry = Registry::with_prefix("egress");
         registry.register_collector(Box::new(Arc::clone(&numbers)));
@@ -113,6 +120,12 @@ impl Outlet for MetricsOutlet {
             Record::File { .. } => {}
             Record::Health(health) => self.0.lock().health = Some(Arc::clone(health)),
             Record::Alert(alert) => *self.0.lock().alerts.entry(alert.rule).or_default() += 1,
+            Record::Gap(gap) => {
+                let mut state = self.0.lock();
+                let (count, length) = state.gaps.entry(gap.reason).or_default();
+                *count += 1;
+                *length += gap.end.saturating_sub(gap.start);
+            }
         }
         Ok(())
     }
