@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Alert, BootTime, FileAccess, Flow, Health, Job, Process};
+use super::{Alert, BootTime, FileAccess, Flow, Health, HostAlert, Job, Process};
 
 /// One record, handed to every outlet.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub enum Record {
     },
     /// State of the daemon.
     Health(Arc<Health>),
-    /// An alert.
+    /// An alert about transfers.
     Alert(Arc<Alert>),
+    /// An alert about what can be seen here.
+    HostAlert(Arc<HostAlert>),
 }

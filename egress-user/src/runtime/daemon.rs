@@ -191,8 +191,10 @@ fn round(sensor: &mut Sensor, pipeline: &mut Pipeline, health_due: &mut BootTime
         *health_due = drain
             .at
             .saturating_add(u64::try_from(every.as_nanos()).unwrap_or(u64::MAX));
+        let interfaces = sensor.measure().cloned();
         let health = SensorHealth {
             hooks: sensor.hooks().to_vec(),
+            interfaces,
             lost,
             live_flows: sensor.live_flows(),
         };

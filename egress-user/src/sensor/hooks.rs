@@ -113,6 +113,9 @@ const fn hook(
     }
 }
 
+/// The hook that sees what leaves through each device.
+pub const INTERFACE: &str = "interface";
+
 /// Every hook, in the order in which they are attached: who is told before what they send.
 pub const HOOKS: &[Hook] = &[
     hook(
@@ -221,7 +224,7 @@ pub const HOOKS: &[Hook] = &[
         )
     },
     hook(
-        "interface",
+        INTERFACE,
         names::PROG_XMIT,
         Method::BtfTracepoint("net_dev_start_xmit"),
         XMIT,

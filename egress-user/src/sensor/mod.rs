@@ -16,6 +16,7 @@ pub mod flows;
 pub mod gaps;
 pub mod guard;
 pub mod hooks;
+pub mod interfaces;
 pub mod load;
 mod mapped;
 pub mod path_table;
@@ -23,6 +24,7 @@ pub mod paths;
 pub mod pid_dir;
 pub mod privilege;
 pub mod proc;
+mod recursion;
 mod rings;
 pub mod sockets;
 pub mod tracefs;
@@ -40,10 +42,13 @@ pub use error::SensorError;
 use cgroups::{CgroupPaths, CgroupRoot};
 use counters::Counters;
 use flows::Flows;
+use interfaces::Interfaces;
 use rings::Rings;
 
 use crate::config;
-use crate::model::{BootTime, Event, HookStatus, KernelTotals, LostDetail, Observation};
+use crate::model::{
+    self, BootTime, Event, HookState, HookStatus, KernelTotals, LostDetail, Observation,
+};
 
 /// Cgroups whose paths are remembered.
 const CGROUPS: usize = 4096;
@@ -54,6 +59,11 @@ pub struct Sensor {
     flows: Flows,
     rings: Rings,
     counters: Counters,
+    /// `None` without the hook that fills its map.
+    interfaces: Option<Interfaces>,
+    /// As of the last [`Self::measure`].
+    measured: Option<model::Interfaces>,
+    recursion_misses: u64,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     hooks: Vec<HookStatus>,
     cgroup_root: CgroupRoot,
@@ -115,11 +125,22 @@ impl Sensor {
             None
         };
         tell_state(&mut ebpf, config.slots)?;
+        let interfaces = Interfaces::take(&mut ebpf)?;
         let hooks = load::attach(&mut ebpf, config, &offsets, &cgroup_root)?;
+        let sees_devices = hooks
+            .iter()
+            .any(|hook| hook.hook == hooks::INTERFACE && hook.state == HookState::Ok);
+        let interfaces = sees_devices.then_some(interfaces).map(|mut interfaces| {
+            interfaces.begin(clock::boot_now());
+            interfaces
+        });
         Ok(Self {
             flows,
             rings,
             counters,
+            interfaces,
+            measured: None,
+            recursion_misses: 0,
             log,
             hooks,
             cgroup_root,
@@ -154,7 +175,21 @@ impl Sensor {
 
     /// Detaches every program. What they left in memory can still be read.
     pub fn detach(&mut self) {
+        // While both still count: afterwards, devices go on and we do not.
+        let _ = self.measure();
         self.ebpf = None;
+    }
+
+    /// Reads what costs too much for every round: the devices of all network namespaces, the programs' own counters.
+    /// Once detached, what was read last.
+    pub fn measure(&mut self) -> Option<&model::Interfaces> {
+        if let Some(ebpf) = &self.ebpf {
+            self.recursion_misses = recursion::misses(ebpf).unwrap_or(self.recursion_misses);
+            if let Some(interfaces) = &mut self.interfaces {
+                self.measured = Some(interfaces.read(clock::boot_now()));
+            }
+        }
+        self.measured.as_ref()
     }
 
     /// Slots in use.
@@ -216,6 +251,11 @@ impl Sensor {
             kind: "cgroup",
             cause: "unknown",
             count: self.cgroup_paths.unknown(),
+        });
+        lost.push(LostDetail {
+            kind: "program",
+            cause: "recursion",
+            count: self.recursion_misses,
         });
         lost
     }

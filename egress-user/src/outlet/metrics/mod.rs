@@ -41,6 +41,7 @@ struct State {
     series: Series,
     health: Option<Arc<Health>>,
     alerts: BTreeMap<Rule, u64>,
+    host_alerts: u64,
     execs: u64,
 }
 
@@ -63,6 +64,7 @@ impl Metrics {
                 (Rule::SensitiveBulkTransfer, 0),
             ]
             .into(),
+            host_alerts: 0,
             execs: 0,
         })));
         let mut registry = Registry::with_prefix("egress");
@@ -112,6 +114,7 @@ impl Outlet for MetricsOutlet {
             Record::Exec { .. } => self.0.lock().execs += 1,
             Record::File { .. } => {}
             Record::Health(health) => self.0.lock().health = Some(Arc::clone(health)),
+            Record::HostAlert(_) => self.0.lock().host_alerts += 1,
             Record::Alert(alert) => *self.0.lock().alerts.entry(alert.rule).or_default() += 1,
         }
         Ok(())

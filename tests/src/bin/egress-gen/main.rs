@@ -4,6 +4,7 @@
 //! they listen and one for each connection, and end when their standard input does.
 #![deny(unsafe_code)]
 
+mod frames;
 mod http;
 mod open;
 mod raw;
@@ -88,6 +89,8 @@ enum Command {
         #[arg(long)]
         listen: SocketAddr,
     },
+    /// Ethernet frames with IPv4 in them, by a packet socket.
+    Frames(frames::Frames),
     /// Opens one prepared file after the other, each in another way.
     OpenKinds {
         /// Where they lie.
@@ -141,6 +144,7 @@ fn main() -> anyhow::Result<()> {
         } => sink::tcp(listen, close_after)?,
         Command::UdpSink { listen, echo } => sink::udp(listen, echo)?,
         Command::Http { listen } => http::serve(listen)?,
+        Command::Frames(frames) => print(&frames::send(&frames)?),
         Command::OpenKinds { dir } => print(&open::kinds(&dir)?),
         Command::OpenRace { dir, pairs } => print(&open::race(&dir, pairs)?),
     }
