@@ -141,8 +141,9 @@ fn place_of(
         Some(remote) if unsafe { (*place.slot).addressed } == ADDRESS_NONE => {
             slots::address(place.slot, &remote);
         }
-        Some(_) => {}
-        None => count(SEND_NO_DESTINATION, 0),
+        None if family == AF_INET || family == AF_INET6 => count(SEND_NO_DESTINATION, 0),
+        // A packet socket's destination is in its frames: the xmit program reads it there.
+        Some(_) | None => {}
     }
     Some(place)
 }

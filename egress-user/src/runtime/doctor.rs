@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{RunError, blind};
 use crate::config::Config;
-use crate::model::{DoctorReport, HookState, Verdict};
+use crate::model::{DoctorReport, HookState, Interfaces, Verdict};
 use crate::sensor::cgroups::CgroupRoot;
 use crate::sensor::{Sensor, fields, guard, privilege};
 
@@ -60,7 +60,10 @@ pub fn doctor() -> Result<DoctorReport, RunError> {
     let mut hooks = Vec::new();
     if stops.is_empty() {
         match Sensor::start(&sensor, btf) {
-            Ok(sensor) => hooks = sensor.hooks().to_vec(),
+            Ok(mut sensor) => {
+                hooks = sensor.hooks().to_vec();
+                host.extend(sensor.measure().map(devices));
+            }
             Err(error) => stops.push(error.to_string()),
         }
     }
@@ -87,4 +90,20 @@ pub fn doctor() -> Result<DoctorReport, RunError> {
         hooks,
         blind: blind::spots(),
     })
+}
+
+/// Whose counters the ledger is compared with.
+fn devices(interfaces: &Interfaces) -> (String, String) {
+    let count = (interfaces.devices.len() as u64).saturating_add(interfaces.others);
+    let hidden = match interfaces.hidden_namespaces {
+        0 => String::new(),
+        hidden => format!(
+            "; those of {hidden} others are not: entering them takes CAP_SYS_ADMIN and CAP_SYS_PTRACE"
+        ),
+    };
+    let compared = format!(
+        "{count} network devices of {} network namespaces are compared with the kernel's counters{hidden}",
+        interfaces.namespaces
+    );
+    ("ledger".into(), compared)
 }
