@@ -12,7 +12,7 @@ pub enum PacketClass {
     Socket,
     /// Of a packet socket (`AF_PACKET`): the wire ledger says whose.
     Packet,
-    /// Of a connection that is not yet, or no longer, a socket: SYN-ACKs, ACKs in TIME_WAIT.
+    /// Of a connection that is not yet, or no longer, a socket: SYN-ACKs, ACKs in `TIME_WAIT`.
     MiniSocket,
     /// Came in through another device: routed, bridged, or from a network namespace of this host.
     Forwarded,

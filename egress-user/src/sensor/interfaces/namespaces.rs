@@ -168,7 +168,7 @@ fn enter(netns: u32, way: &Way) -> io::Result<()> {
     })
 }
 
-/// Namespaces that are mounted on files (proc_pid_mountinfo(5)).
+/// Namespaces that are mounted on files (`proc_pid_mountinfo(5)`).
 fn mounted() -> Vec<(u32, PathBuf)> {
     use std::io::Read as _;
     let mut table = Vec::new();
