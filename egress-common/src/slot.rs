@@ -161,8 +161,8 @@ pub struct SocketState {
     pub unconnected: u8,
     /// How many payloads of this socket were told for its name (TLS, QUIC).
     pub named: u8,
-    /// Zero.
-    pub _pad: u8,
+    /// The socket sends IP fragments that it makes itself: the wire program counts their headers.
+    pub fragments: u8,
     /// Inode number of the network namespace; 0 until a hook in process context has seen the socket.
     pub netns: u32,
     /// Bytes of a TLS ClientHello that are still to come.

@@ -28,6 +28,8 @@ struct Packet {
     protocol: u8,
     /// Bytes of the IP header with extensions.
     network_header: u32,
+    /// A fragment that the sender made itself: the kernel fragments later.
+    fragment: bool,
     local: [u8; 16],
     local_port: [u8; 2],
     remote: Remote,
@@ -81,6 +83,9 @@ fn count_packet(skb: *mut __sk_buff) {
     if packet.is_none() && !(stream && settled) {
         packet = parse(skb);
     }
+    if packet.as_ref().is_some_and(|packet| packet.fragment) {
+        unsafe { (*state).fragments = 1 };
+    }
     let place = match (current, &packet) {
         (Some(place), _) if stream => Some(place),
         (_, Some(packet)) => {
@@ -133,18 +138,20 @@ fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
 #[inline(always)]
 fn parse(skb: *mut __sk_buff) -> Option<Packet> {
     let first: [u8; 1] = load(skb, 0)?;
-    let (protocol, network_header, local, addr) = if first[0] >> 4 == 4 {
+    let (protocol, network_header, fragment, local, addr) = if first[0] >> 4 == 4 {
         let ip: [u8; 20] = load(skb, 0)?;
         let local = v4_mapped([ip[12], ip[13], ip[14], ip[15]]);
         let addr = v4_mapped([ip[16], ip[17], ip[18], ip[19]]);
-        (ip[9], u32::from(ip[0] & 15) * 4, local, addr)
+        // More fragments to come, or not the first (RFC 791 3.1).
+        let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0;
+        (ip[9], u32::from(ip[0] & 15) * 4, fragment, local, addr)
     } else {
         let ip: [u8; 40] = load(skb, 0)?;
         let (mut local, mut addr) = ([0; 16], [0; 16]);
         local.copy_from_slice(&ip[8..24]);
         addr.copy_from_slice(&ip[24..40]);
-        let (protocol, header) = skip_extensions(skb, ip[6]);
-        (protocol, header, local, addr)
+        let (protocol, header, fragment) = skip_extensions(skb, ip[6]);
+        (protocol, header, fragment, local, addr)
     };
     let ports: [u8; 4] = if has_ports(u16::from(protocol)) {
         load(skb, network_header).unwrap_or_default()
@@ -154,6 +161,7 @@ fn parse(skb: *mut __sk_buff) -> Option<Packet> {
     Some(Packet {
         protocol,
         network_header,
+        fragment,
         local,
         local_port: [ports[0], ports[1]],
         remote: Remote {
@@ -163,10 +171,11 @@ fn parse(skb: *mut __sk_buff) -> Option<Packet> {
     })
 }
 
-/// Skips IPv6 hop-by-hop, routing, fragment and destination headers (RFC 8200 4.1); up to four of them.
+/// Skips IPv6 hop-by-hop, routing, fragment and destination headers (RFC 8200 4.1); up to four of them. Protocol and
+/// offset of what follows, and whether a fragment header was there.
 #[inline(always)]
-fn skip_extensions(skb: *mut __sk_buff, first: u8) -> (u8, u32) {
-    let (mut next, mut offset) = (first, 40);
+fn skip_extensions(skb: *mut __sk_buff, first: u8) -> (u8, u32, bool) {
+    let (mut next, mut offset, mut fragment) = (first, 40, false);
     for _ in 0..4 {
         if next != 0 && next != 43 && next != 44 && next != 60 {
             break;
@@ -175,13 +184,14 @@ fn skip_extensions(skb: *mut __sk_buff, first: u8) -> (u8, u32) {
             break;
         };
         offset += if next == 44 {
+            fragment = true;
             8
         } else {
             (u32::from(header[1]) + 1) * 8
         };
         next = header[0];
     }
-    (next, offset)
+    (next, offset, fragment)
 }
 
 /// Bytes of all headers, which every segment of a GSO packet repeats.

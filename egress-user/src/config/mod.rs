@@ -191,6 +191,11 @@ pub struct Detection {
     pub bulk_bytes: u64,
     /// Transfers to these scopes are not judged. By default the host itself and its link.
     pub ignore_scopes: Vec<String>,
+    /// From this share of an interval's wire bytes on, percent, bytes without a process are an alert about coverage.
+    /// 100: never.
+    pub unattributed_percent: u8,
+    /// Fewer bytes without a process, or unseen by any hook, are no alert about coverage.
+    pub coverage_min_bytes: u64,
 }
 
 impl Default for Detection {
@@ -204,6 +209,8 @@ impl Default for Detection {
             learning: Duration::from_hours(24),
             bulk_bytes: 64 << 20,
             ignore_scopes: vec!["loopback".into(), "link".into()],
+            unattributed_percent: 20,
+            coverage_min_bytes: 256 << 10,
         }
     }
 }

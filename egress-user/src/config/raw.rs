@@ -57,6 +57,8 @@ pub(super) struct Detection {
     pub learning: Value<String>,
     pub bulk_bytes: Value<Bytes>,
     pub ignore_scopes: Option<Vec<Spanned<String>>>,
+    pub unattributed_percent: Value<i64>,
+    pub coverage_min_bytes: Value<Bytes>,
 }
 
 #[derive(Debug, Default, Deserialize)]

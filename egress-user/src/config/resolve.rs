@@ -193,6 +193,16 @@ impl Check<'_> {
                 Some(scopes) => self.scopes(scopes, networks)?,
                 None => default.ignore_scopes,
             },
+            unattributed_percent: self.integer(
+                raw.unattributed_percent,
+                default.unattributed_percent,
+                0..=100,
+            )?,
+            coverage_min_bytes: self.bytes(
+                raw.coverage_min_bytes,
+                default.coverage_min_bytes,
+                1..=1 << 50,
+            )?,
         })
     }
 

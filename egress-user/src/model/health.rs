@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{BootTime, Counts, Reason};
+use super::{BootTime, Counts, Interfaces, Reason};
 
 /// The byte ledger. Always `attributed + sum(unattributed) == total`, for bytes and for packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -77,9 +77,9 @@ pub struct HookStatus {
 /// Detail that was lost, by kind (`exec`, `file`, ...) and cause.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct LostDetail {
-    /// `fork`, `exec`, `exit`, `file`, `flow`, `record`.
+    /// `fork`, `exec`, `exit`, `file`, `flow`, `record`, `packet`, `interface`, `program`.
     pub kind: &'static str,
-    /// `ring_full`, `truncated`, `unreadable`, `malformed`, `table_full`, `queue_full`.
+    /// `ring_full`, `truncated`, `unreadable`, `malformed`, `table_full`, `queue_full`, `recursion`.
     pub cause: &'static str,
     /// Times since start.
     pub count: u64,
@@ -96,7 +96,7 @@ pub enum Coverage {
 }
 
 /// A health record, one each interval.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Health {
     /// When.
     pub at: BootTime,
@@ -105,15 +105,15 @@ pub struct Health {
     /// Since when its hooks count: longer than it runs, when it took them over.
     pub attached: BootTime,
     /// Which maps `counted` is of ([`Mark::epoch`](super::Mark::epoch)).
-    #[serde(skip)]
     pub epoch: u32,
     /// The kernel side's counters that this tells of.
-    #[serde(skip)]
     pub counted: Counts,
     /// Wire bytes since start.
     pub wire_bytes: Ledger,
     /// Application bytes since start.
     pub app_bytes: Ledger,
+    /// What left through network devices since start; `None` without the hook that sees it.
+    pub interfaces: Option<Interfaces>,
     /// Hooks.
     pub hooks: Vec<HookStatus>,
     /// Lost detail since start, every known pair, zero included.

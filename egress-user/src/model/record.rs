@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Alert, BootTime, FileAccess, Flow, Gap, Health, Job, Process};
+use super::{Alert, BootTime, FileAccess, Flow, Gap, Health, HostAlert, Job, Process};
 
 /// One record, handed to every outlet.
 #[derive(Clone, Debug)]
@@ -33,8 +33,10 @@ pub enum Record {
     },
     /// State of the daemon.
     Health(Arc<Health>),
-    /// An alert.
+    /// An alert about transfers.
     Alert(Arc<Alert>),
     /// Time in which no daemon ran.
     Gap(Arc<Gap>),
+    /// An alert about what can be seen here.
+    HostAlert(Arc<HostAlert>),
 }

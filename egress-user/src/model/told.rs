@@ -86,7 +86,11 @@ impl Told {
         match record {
             Record::Flow(flow) => Some(Self::Flow(flow.delta.mark)),
             Record::Health(health) => Some(Self::Counters(health.epoch, Box::new(health.counted))),
-            Record::Exec { .. } | Record::File { .. } | Record::Alert(_) | Record::Gap(_) => None,
+            Record::Exec { .. }
+            | Record::File { .. }
+            | Record::Alert(_)
+            | Record::HostAlert(_)
+            | Record::Gap(_) => None,
         }
     }
 }

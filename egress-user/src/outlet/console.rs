@@ -4,14 +4,14 @@
 //! Elsewhere: one plain line for each flow record and alert. All text that others chose is escaped.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use super::shown::Escaped;
-use super::summary::{AlertSentence, Bytes, What, Where};
+use super::summary::{AlertSentence, Bytes, HostAlertSentence, What, Where};
 use super::words::scope;
 use super::{Host, Outlet};
 use crate::model::{Alert, Attribution, BootTime, Flow, FlowId, ProcessKey, Record};
@@ -118,19 +118,23 @@ impl Console {
         entry.seen = now;
     }
 
-    fn alert(&mut self, alert: &Alert) {
+    /// An alert's line, above the table.
+    fn raise(&mut self, at: BootTime, sentence: &dyn fmt::Display, id: &str) {
         let (bold, plain) = if self.color {
             ("\x1b[1;31m", "\x1b[0m")
         } else {
             ("", "")
         };
-        let time = self.host.clock.wall(alert.at);
+        let time = self.host.clock.wall(at);
         let _ = writeln!(
             self.pending,
-            "{time} {bold}ALERT{plain} {} [{}]",
-            AlertSentence(alert),
-            Escaped(&alert.id)
+            "{time} {bold}ALERT{plain} {sentence} [{}]",
+            Escaped(id)
         );
+    }
+
+    fn alert(&mut self, alert: &Alert) {
+        self.raise(alert.at, &AlertSentence(alert), &alert.id);
         if self.terminal {
             for signal in alert.signals.iter().filter(|signal| signal.holds) {
                 let _ = writeln!(self.pending, "    {}", Escaped(&signal.sentence));
@@ -233,6 +237,9 @@ impl Outlet for Console {
         match record {
             Record::Flow(flow) => self.flow(flow),
             Record::Alert(alert) => self.alert(alert),
+            Record::HostAlert(alert) => {
+                self.raise(alert.at, &HostAlertSentence(alert), &alert.id);
+            }
             Record::Exec { .. } | Record::File { .. } | Record::Health(_) | Record::Gap(_) => {}
         }
         Ok(())

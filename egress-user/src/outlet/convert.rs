@@ -15,6 +15,7 @@ use crate::model::{
 };
 
 mod alert;
+mod interfaces;
 
 impl<'a> Document<'a> {
     /// The line of a record.
@@ -60,6 +61,7 @@ impl<'a> Document<'a> {
             Record::Health(health) => Self::health(health, host),
             Record::Alert(alert) => Self::alert(alert, host),
             Record::Gap(gap) => Self::gap(gap, host),
+            Record::HostAlert(alert) => Self::host_alert(alert, host),
         }
     }
 
@@ -192,6 +194,7 @@ impl<'a> Document<'a> {
             wire: ledger(&health.wire_bytes),
             app: ledger(&health.app_bytes),
         });
+        egress.interfaces = health.interfaces.as_ref().map(interfaces::interfaces);
         egress.hooks = health.hooks.iter().map(hook).collect();
         egress.lost = health.lost.iter().map(lost).collect();
         egress.started = Some(time(host, health.started));

@@ -12,8 +12,10 @@ use super::shown::{Device, EntityId, Escaped, Mode, Shown, TransportName};
 use crate::model::{Text, WallTime};
 
 mod egress;
+mod interfaces;
 
 pub use egress::*;
+pub use interfaces::*;
 
 /// Version of ECS whose field names are used.
 pub const ECS_VERSION: &str = "8.17.0";

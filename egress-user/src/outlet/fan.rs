@@ -113,7 +113,9 @@ impl Outlets {
     /// Hands a record to every outlet. Never blocks: a record that finds a queue full is counted against that outlet.
     pub fn publish(&self, record: &Record) {
         let room = match record {
-            Record::Alert(_) | Record::Health(_) | Record::Gap(_) => QUEUE_CAPACITY,
+            Record::Alert(_) | Record::HostAlert(_) | Record::Health(_) | Record::Gap(_) => {
+                QUEUE_CAPACITY
+            }
             Record::Flow(_) | Record::Exec { .. } | Record::File { .. } => {
                 QUEUE_CAPACITY - QUEUE_RESERVE
             }
@@ -261,7 +263,8 @@ impl<O: Outlet> Worker<O> {
                 }
                 Ok(Message::Record(record)) => {
                     self.take(&record);
-                    matches!(record, Record::Alert(_)) || Instant::now() >= next_flush
+                    matches!(record, Record::Alert(_) | Record::HostAlert(_))
+                        || Instant::now() >= next_flush
                 }
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => break,

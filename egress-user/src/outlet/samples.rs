@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Access, Alert, Attribution, Clock, Container, Coverage, Destination, Direction, FileAccess,
-    FileEvidence, FileId, FileRef, Flow, FlowDelta, FlowId, Gap, GapReason, Health, HookState,
-    HookStatus, Identity, Job, JobId, Ledger, LostDetail, Mark, Process, ProcessKey, Reason,
-    Record, Rule, Scheduler, Scope, Script, Signal, SignalKind, Stdio, Text, Transport,
+    Access, Alert, Attribution, Clock, Container, Coverage, CoverageEvidence, CoverageLoss,
+    Destination, DeviceState, Direction, FileAccess, FileEvidence, FileId, FileRef, Flow,
+    FlowDelta, FlowId, Gap, GapReason, Health, HookState, HookStatus, HostAlert, Identity,
+    Interface, Interfaces, Job, JobId, Ledger, LostDetail, Mark, Process, ProcessKey, Reason,
+    Record, Rule, Scheduler, Scope, Script, Signal, SignalKind, Stdio, Text, Transmitted,
+    Transport,
 };
 use crate::outlet::Host;
 
@@ -217,6 +219,50 @@ pub(crate) fn alert() -> Record {
     }))
 }
 
+/// One device of a hostile name, and others.
+fn interfaces() -> Interfaces {
+    let transmitted = Transmitted {
+        tx_bytes: 1_290,
+        tx_packets: 12,
+        bytes: [1_000, 100, 52, 60, 42, 0],
+        packets: [10, 1, 1, 1, 1, 0],
+        framing: 6,
+        unseen: 50,
+        uncounted: 20,
+    };
+    Interfaces {
+        devices: vec![Interface {
+            netns: 4_026_531_840,
+            ifindex: 2,
+            name: HOSTILE.into(),
+            kind: Text::default(),
+            state: DeviceState::Compared,
+            transmitted,
+        }],
+        others: 1,
+        other: Transmitted::default(),
+        total: transmitted,
+        namespaces: 1,
+        hidden_namespaces: 1,
+    }
+}
+
+pub(crate) fn host_alert() -> Record {
+    Record::HostAlert(Arc::new(HostAlert {
+        id: "alert-2".into(),
+        at: 9_500_000_000,
+        score: 70,
+        techniques: vec!["T1562.006"],
+        evidence: vec![CoverageEvidence {
+            kind: CoverageLoss::Unseen,
+            value: 4_096.0,
+            threshold: 1_024.0,
+            since: 8_500_000_000,
+            sentence: "4096 bytes left that no hook saw.".into(),
+        }],
+    }))
+}
+
 /// A health record whose wire ledger has this total, with what is not attributed in two reasons.
 pub(crate) fn health_of(total: u64) -> Health {
     let ledger = |total: u64| Ledger {
@@ -235,6 +281,7 @@ pub(crate) fn health_of(total: u64) -> Health {
         counted: Default::default(),
         wire_bytes: ledger(total),
         app_bytes: ledger(total / 2),
+        interfaces: Some(interfaces()),
         hooks: vec![
             HookStatus {
                 hook: "send",
@@ -296,6 +343,7 @@ pub(crate) fn all() -> Vec<Record> {
         exec(),
         file_opened(),
         alert(),
+        host_alert(),
         health(),
         gap(),
     ]

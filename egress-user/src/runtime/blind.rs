@@ -22,17 +22,18 @@ pub fn spots() -> Vec<BlindSpot> {
         spot(
             "forwarded",
             forwards(),
-            "packets that this host routes for others have no socket: they are in the interface's counters only",
+            "packets that this host routes for others have no socket: the ledger has them at each device, as forwarded",
         ),
         spot(
             "af_xdp",
             None,
-            "AF_XDP sockets write frames past the socket layer and the IP layer",
+            "AF_XDP sockets write frames past the socket layer and the IP layer: the ledger has them at each device, as unseen",
         ),
         spot(
             "packet_ring",
             lists("/proc/net/packet"),
-            "AF_PACKET frames are counted when sent by a call, but not at the IP layer; a transmit ring's frames are not told by every kernel",
+            "AF_PACKET frames are counted; those that bypass queues (PACKET_QDISC_BYPASS) only when sent by a call, and the ledger \
+             has them at each device, as unseen",
         ),
         spot(
             "raw_socket",

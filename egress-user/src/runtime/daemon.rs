@@ -254,9 +254,11 @@ fn round(sensor: &mut Sensor, pipeline: &mut Pipeline, health_due: &mut BootTime
     }
 }
 
-fn tell_health(sensor: &Sensor, pipeline: &mut Pipeline, drain: &Drain, lost: Vec<LostDetail>) {
+fn tell_health(sensor: &mut Sensor, pipeline: &mut Pipeline, drain: &Drain, lost: Vec<LostDetail>) {
+    let interfaces = sensor.measure().cloned();
     let health = SensorHealth {
         hooks: sensor.hooks().to_vec(),
+        interfaces,
         lost,
         live_flows: sensor.live_flows(),
         counted: (drain.epoch, drain.counted),

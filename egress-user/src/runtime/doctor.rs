@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{RunError, blind};
 use crate::config::Config;
-use crate::model::{DoctorReport, HookState, Verdict};
+use crate::model::{DoctorReport, HookState, Interfaces, Verdict};
 use crate::sensor::cgroups::CgroupRoot;
 use crate::sensor::keep::left::{self, Found};
 use crate::sensor::keep::pins::Pins;
@@ -63,7 +63,10 @@ pub fn doctor() -> Result<DoctorReport, RunError> {
     let mut hooks = Vec::new();
     if stops.is_empty() {
         match Sensor::start(&sensor, btf, Found::Nothing) {
-            Ok(sensor) => hooks = sensor.hooks().to_vec(),
+            Ok(mut sensor) => {
+                hooks = sensor.hooks().to_vec();
+                host.extend(sensor.measure().map(devices));
+            }
             Err(error) => stops.push(error.to_string()),
         }
     }
@@ -133,4 +136,20 @@ fn pins(host: &mut Vec<(String, String)>, stops: &mut Vec<String>, degraded: &mu
         }
     };
     host.push(("pins".into(), format!("{what}, {whose}")));
+}
+
+/// Whose counters the ledger is compared with.
+fn devices(interfaces: &Interfaces) -> (String, String) {
+    let count = (interfaces.devices.len() as u64).saturating_add(interfaces.others);
+    let hidden = match interfaces.hidden_namespaces {
+        0 => String::new(),
+        hidden => format!(
+            "; those of {hidden} others are not: entering them takes CAP_SYS_ADMIN and CAP_SYS_PTRACE"
+        ),
+    };
+    let compared = format!(
+        "{count} network devices of {} network namespaces are compared with the kernel's counters{hidden}",
+        interfaces.namespaces
+    );
+    ("ledger".into(), compared)
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::flow_records::FlowRecords;
 use crate::attribution::Attribution;
 use crate::config::{Config, FileRecords};
-use crate::detect::{Detector, Labels};
+use crate::detect::{CoverageWatch, Detector, Labels};
 use crate::lineage::{Glimpse, Lineage};
 use crate::model::{
     BootTime, Counts, Coverage, Event, FileAccess, Flow, FlowDelta, Gap, Health, HookState,
-    HookStatus, KernelTotals, LostDetail, Observation, Origin, ProcessKey, Record, Scope,
+    HookStatus, Interfaces, KernelTotals, LostDetail, Observation, Origin, ProcessKey, Record,
+    Scope,
 };
 use crate::outlet::{JournalCell, Outlets};
 
@@ -20,6 +21,7 @@ pub struct Pipeline {
     lineage: Lineage,
     attribution: Attribution,
     detector: Detector,
+    watch: CoverageWatch,
     flows: FlowRecords,
     outlets: Outlets,
     started: BootTime,
@@ -35,6 +37,8 @@ pub struct SensorHealth {
     pub hooks: Vec<HookStatus>,
     /// Detail lost since start.
     pub lost: Vec<LostDetail>,
+    /// What left through network devices since start.
+    pub interfaces: Option<Interfaces>,
     /// Slots in use.
     pub live_flows: u64,
     /// What the kernel side counted, and which maps that is of.
@@ -58,6 +62,7 @@ impl Pipeline {
             attribution: Attribution::new(&config.networks).watching_since(attached),
             detector: Detector::new(&config.detection, Arc::clone(&labels), started)
                 .with_pairs(config.limits.pairs),
+            watch: CoverageWatch::new(&config.detection, started),
             flows: FlowRecords::new(config.events.flow_interval),
             labels,
             outlets,
@@ -203,13 +208,18 @@ impl Pipeline {
             counted: sensor.counted.1,
             wire_bytes,
             app_bytes,
+            interfaces: sensor.interfaces,
             hooks: sensor.hooks,
             lost: sensor.lost,
             coverage,
             live_flows: sensor.live_flows,
             live_processes,
         };
+        let alert = self.watch.judge(&health);
         self.outlets.publish(&Record::Health(Arc::new(health)));
+        if let Some(alert) = alert {
+            self.outlets.publish(&Record::HostAlert(Arc::new(alert)));
+        }
     }
 
     /// What the stages themselves had to forget.

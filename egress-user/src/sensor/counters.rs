@@ -133,6 +133,8 @@ impl Counters {
             ("flow", "table_full", counters::FLOWS_FULL),
             ("flow", "no_destination", counters::SEND_NO_DESTINATION),
             ("packet", "unparsed", counters::WIRE_UNPARSED),
+            ("packet", "unreadable", counters::XMIT_UNREADABLE),
+            ("interface", "no_cell", counters::XMIT_NO_CELL),
         ]
         .into_iter()
         .map(|(kind, cause, index)| LostDetail {

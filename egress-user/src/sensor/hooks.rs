@@ -69,6 +69,31 @@ const SOCKET: &[&str] = &[
     "sock_v6_daddr",
     "sock_type",
 ];
+const XMIT: &[&str] = &[
+    "skb_len",
+    "skb_data_len",
+    "skb_sk",
+    "skb_head",
+    "skb_end",
+    "skb_mac_header",
+    "skb_network_header",
+    "skb_transport_header",
+    "skb_protocol",
+    "skb_iif",
+    "shinfo_gso_segs",
+    "dev_ifindex",
+    "dev_type",
+    "dev_net",
+    "dev_lower",
+    "net_ns_inum",
+    "sock_family",
+    "sock_state",
+    "sock_protocol",
+    "sock_net",
+    "sock_cookie",
+    "sock_socket",
+    "socket_sk",
+];
 const PROCESS: &[&str] = &[CURRENT[0], CURRENT[1], "task_tgid", "task_pid"];
 
 const fn hook(
@@ -88,6 +113,9 @@ const fn hook(
         optional: false,
     }
 }
+
+/// The hook that sees what leaves through each device.
+pub const INTERFACE: &str = "interface";
 
 /// Every hook, in the order in which they are attached: who is told before what they send.
 pub const HOOKS: &[Hook] = &[
@@ -196,6 +224,13 @@ pub const HOOKS: &[Hook] = &[
             "wire bytes and packets by socket",
         )
     },
+    hook(
+        INTERFACE,
+        names::PROG_XMIT,
+        Method::BtfTracepoint("net_dev_start_xmit"),
+        XMIT,
+        "what leaves through each device, packet sockets' wire bytes, headers of IP fragments",
+    ),
     Hook {
         optional: true,
         ..hook(

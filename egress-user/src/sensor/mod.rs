@@ -16,6 +16,7 @@ pub mod flows;
 pub mod gaps;
 pub mod guard;
 pub mod hooks;
+pub mod interfaces;
 pub mod keep;
 pub mod load;
 mod mapped;
@@ -24,6 +25,7 @@ pub mod paths;
 pub mod pid_dir;
 pub mod privilege;
 pub mod proc;
+mod recursion;
 mod rings;
 pub mod sockets;
 mod start;
@@ -41,6 +43,7 @@ pub use error::SensorError;
 use cgroups::{CgroupPaths, CgroupRoot};
 use counters::Counters;
 use flows::Flows;
+use interfaces::Interfaces;
 use keep::Kept;
 use keep::links::{Links, Trouble};
 use keep::pins::Pins;
@@ -48,7 +51,7 @@ use rings::Rings;
 use start::Before;
 
 use crate::model::{
-    BootTime, Counts, Event, FlowDelta, Gap, HookState, HookStatus, Journal, KernelTotals,
+    self, BootTime, Counts, Event, FlowDelta, Gap, HookState, HookStatus, Journal, KernelTotals,
     LostDetail, Observation,
 };
 
@@ -62,6 +65,11 @@ pub struct Sensor {
     flows: Flows,
     rings: Rings,
     counters: Counters,
+    /// `None` without the hook that fills its map.
+    interfaces: Option<Interfaces>,
+    /// As of the last [`Self::measure`].
+    measured: Option<model::Interfaces>,
+    recursion_misses: u64,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     hooks: Vec<HookStatus>,
     cgroup_root: CgroupRoot,
@@ -177,8 +185,22 @@ impl Sensor {
 
     /// Detaches every program. What they left in memory can still be read.
     pub fn detach(&mut self) {
+        // While both still count: afterwards, devices go on and we do not.
+        let _ = self.measure();
         self.links.detach();
         self.ebpf = None;
+    }
+
+    /// Reads what costs too much for every round: the devices of all network namespaces, the programs' own counters.
+    /// Once detached, what was read last.
+    pub fn measure(&mut self) -> Option<&model::Interfaces> {
+        if let Some(ebpf) = &self.ebpf {
+            self.recursion_misses = recursion::misses(ebpf).unwrap_or(self.recursion_misses);
+            if let Some(interfaces) = &mut self.interfaces {
+                self.measured = Some(interfaces.read(clock::boot_now()));
+            }
+        }
+        self.measured.as_ref()
     }
 
     /// Everything is told. The pins are removed; or, if they are to be kept, left to whoever takes over.
@@ -269,6 +291,11 @@ impl Sensor {
             kind: "cgroup",
             cause: "unknown",
             count: self.cgroup_paths.unknown(),
+        });
+        lost.push(LostDetail {
+            kind: "program",
+            cause: "recursion",
+            count: self.recursion_misses,
         });
         lost
     }

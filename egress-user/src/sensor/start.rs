@@ -15,7 +15,8 @@ use aya_log::EbpfLogger;
 use super::cgroups::{CgroupPaths, CgroupRoot};
 use super::counters::Counters;
 use super::flows::Flows;
-use super::hooks::HOOKS;
+use super::hooks::{HOOKS, INTERFACE};
+use super::interfaces::Interfaces;
 use super::keep::Kept;
 use super::keep::left::{Found, Left, epoch_at, own_life};
 use super::keep::links::Links;
@@ -23,7 +24,7 @@ use super::keep::pins::Pins;
 use super::rings::Rings;
 use super::{CGROUPS, Drain, Sensor, SensorError, clock, fields, load};
 use crate::config;
-use crate::model::{BootTime, FlowDelta, Gap, GapReason, Journal};
+use crate::model::{BootTime, FlowDelta, Gap, GapReason, HookState, HookStatus, Journal};
 
 /// Maps of an earlier daemon, whose programs are detached.
 pub(super) struct Before {
@@ -105,6 +106,7 @@ impl Sensor {
         let mut ebpf = load::load(config, offsets, Some(&pins))?;
         let maps = handles(&ebpf)?;
         let counting: Vec<_> = HOOKS.iter().filter(|hook| links.has(hook)).collect();
+        let interfaces = Interfaces::take(&mut ebpf)?;
         let loaded = load::programs(&mut ebpf, config, offsets, &links)?;
         let hooks = load::attach(&mut ebpf, config, loaded, &cgroup_root, &mut links)?;
         let missing = HOOKS.iter().filter(|hook| {
@@ -137,6 +139,9 @@ impl Sensor {
             rings: Rings::take(&mut ebpf)?,
             counters,
             log: kernel_log(config, &mut ebpf),
+            interfaces: watch_devices(interfaces, &hooks),
+            measured: None,
+            recursion_misses: 0,
             hooks,
             cgroup_root,
             cgroup_paths: CgroupPaths::new(CGROUPS),
@@ -172,6 +177,7 @@ impl Sensor {
         let counters = Counters::take(&mut ebpf)?;
         let log = kernel_log(config, &mut ebpf);
         let mut links = Links::default();
+        let interfaces = Interfaces::take(&mut ebpf)?;
         let loaded = load::programs(&mut ebpf, config, offsets, &links)?;
         let (start, pidns) = own_life();
         kept.begin(std::process::id(), start, pidns, attached);
@@ -206,6 +212,9 @@ impl Sensor {
             rings,
             counters,
             log,
+            interfaces: watch_devices(interfaces, &hooks),
+            measured: None,
+            recursion_misses: 0,
             hooks,
             cgroup_root,
             cgroup_paths: CgroupPaths::new(CGROUPS),
@@ -304,6 +313,17 @@ impl Sensor {
             self.pin();
         }
     }
+}
+
+/// Begins to compare devices, if the hook that sees them works.
+fn watch_devices(mut interfaces: Interfaces, hooks: &[HookStatus]) -> Option<Interfaces> {
+    let sees_devices = hooks
+        .iter()
+        .any(|hook| hook.hook == INTERFACE && hook.state == HookState::Ok);
+    sees_devices.then(|| {
+        interfaces.begin(clock::boot_now());
+        interfaces
+    })
 }
 
 fn kernel_log(

@@ -1,7 +1,9 @@
 //! An alert's line.
 
 use super::{Document, job_of, present, time};
-use crate::model::{Alert, FileEvidence, Scheduler, Signal, SignalKind};
+use crate::model::{
+    Alert, Coverage, CoverageEvidence, FileEvidence, HostAlert, Scheduler, Signal, SignalKind,
+};
 use crate::outlet::ecs;
 use crate::outlet::host::Host;
 use crate::outlet::shown::{Device, EntityId, Escaped, Shown};
@@ -31,17 +33,7 @@ impl<'a> Document<'a> {
             id: summary::rule_id(alert.rule),
             name: summary::rule_name(alert.rule),
         });
-        document.threat = Some(ecs::Threat {
-            framework: "MITRE ATT&CK",
-            technique: ecs::Technique {
-                id: &alert.techniques,
-                name: alert
-                    .techniques
-                    .iter()
-                    .map(|id| technique_name(id))
-                    .collect(),
-            },
-        });
+        document.threat = Some(threat(&alert.techniques));
         let egress = &mut document.egress;
         egress.job = Some(job_of(&alert.job));
         egress.alert = Some(ecs::AlertFields {
@@ -65,6 +57,44 @@ impl<'a> Document<'a> {
         egress.lineage = lineage(alert);
         document
     }
+
+    pub(super) fn host_alert(alert: &'a HostAlert, host: &'a Host) -> Self {
+        let mut document = Self::of(
+            host,
+            alert.at,
+            "alert",
+            &["intrusion_detection", "host"],
+            &["info"],
+        );
+        document.event.id = Some(&alert.id);
+        document.event.risk_score = Some(alert.score.min(100));
+        let since = alert.evidence.iter().map(|part| part.since).min();
+        document.event.start = since.map(|since| time(host, since));
+        document.message = Some(summary::HostAlertSentence(alert).to_string());
+        document.rule = Some(ecs::Rule {
+            id: summary::COVERAGE_ID,
+            name: summary::COVERAGE_NAME,
+        });
+        document.threat = Some(threat(&alert.techniques));
+        let egress = &mut document.egress;
+        egress.coverage = Some(coverage(Coverage::Degraded));
+        egress.evidence = alert
+            .evidence
+            .iter()
+            .map(|part| coverage_evidence(part, host))
+            .collect();
+        document
+    }
+}
+
+fn threat<'a>(techniques: &'a [&'static str]) -> ecs::Threat<'a> {
+    ecs::Threat {
+        framework: "MITRE ATT&CK",
+        technique: ecs::Technique {
+            id: techniques,
+            name: techniques.iter().map(|id| technique_name(id)).collect(),
+        },
+    }
 }
 
 /// What a technique is called (MITRE ATT&CK Enterprise v18); of a sub-technique not listed, its parent.
@@ -80,6 +110,7 @@ fn technique_name(id: &'static str) -> &'static str {
         "T1074" => "Data Staged",
         "T1119" => "Automated Collection",
         "T1537" => "Transfer Data to Cloud Account",
+        "T1562" => "Impair Defenses",
         "T1560" => "Archive Collected Data",
         "T1567" => "Exfiltration Over Web Service",
         _ => id,
@@ -105,7 +136,21 @@ fn evidence(signal: &Signal) -> ecs::Evidence<'_> {
         value: finite(signal.value),
         threshold: finite(signal.threshold),
         baseline: signal.baseline.and_then(finite),
+        since: None,
         sentence: &signal.sentence,
+    }
+}
+
+fn coverage_evidence<'a>(part: &'a CoverageEvidence, host: &Host) -> ecs::Evidence<'a> {
+    ecs::Evidence {
+        kind: part.kind.name(),
+        holds: true,
+        score: None,
+        value: Some(part.value).filter(|value| value.is_finite()),
+        threshold: Some(part.threshold).filter(|value| value.is_finite()),
+        baseline: None,
+        since: Some(time(host, part.since)),
+        sentence: &part.sentence,
     }
 }
 

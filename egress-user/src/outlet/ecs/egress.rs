@@ -81,7 +81,7 @@ pub struct Egress<'a> {
     /// Alert: figures over all its transfers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alert: Option<AlertFields<'a>>,
-    /// Alert: every signal, also those that do not hold.
+    /// Alert: every signal, also those that do not hold. Of rule `coverage`: what dropped.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Evidence<'a>>,
     /// Alert: files read before and during the transfers, sensitive ones first.
@@ -97,6 +97,9 @@ pub struct Egress<'a> {
     /// Health: every byte's place, since start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Ledgers>,
+    /// Health: what left through network devices since the start, beside what the kernel counted there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interfaces: Option<super::Interfaces<'a>>,
     /// Health: what we see with.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<Hook<'a>>,
@@ -210,7 +213,7 @@ pub struct AlertFields<'a> {
 #[schemars(deny_unknown_fields)]
 pub struct Evidence<'a> {
     /// Which signal.
-    #[schemars(extend("enum" = ["automation", "cadence", "chunking", "asymmetry", "novelty", "source", "volume", "disguise"]))]
+    #[schemars(extend("enum" = ["automation", "cadence", "chunking", "asymmetry", "novelty", "source", "volume", "disguise", "hook", "unseen", "unattributed", "lost"]))]
     pub kind: &'static str,
     /// Whether it holds.
     pub holds: bool,
@@ -226,6 +229,10 @@ pub struct Evidence<'a> {
     /// What the value was compared with; absent when there is no baseline yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<f64>,
+    /// Of rule `coverage`: start of the interval in which it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub since: Option<Time>,
     /// The same for people, with the figures.
     pub sentence: &'a str,
 }

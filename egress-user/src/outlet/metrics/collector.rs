@@ -11,8 +11,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::series::{Moved, Series};
 use super::{Numbers, State};
-use crate::model::{Coverage, Ledger, Reason};
-use crate::outlet::summary::rule_id;
+use crate::model::{Coverage, Interfaces, Ledger, PacketClass, Reason};
+use crate::outlet::summary::{COVERAGE_ID, rule_id};
 use crate::outlet::words::hook_state;
 
 type Pair<'a> = (&'static str, &'a str);
@@ -108,6 +108,7 @@ impl Out<'_> {
         for (rule, alerts) in &state.alerts {
             count(&mut metric, &[("rule", rule_id(*rule))], *alerts)?;
         }
+        count(&mut metric, &[("rule", COVERAGE_ID)], state.host_alerts)?;
         let mut metric = self.counter(
             "gaps",
             "Times that no daemon ran before this one, by reason.",
@@ -137,6 +138,9 @@ impl Out<'_> {
         )?;
         for (layer, ledger) in [("wire", &health.wire_bytes), ("app", &health.app_bytes)] {
             books(&mut metric, layer, ledger)?;
+        }
+        if let Some(interfaces) = &health.interfaces {
+            self.interfaces(interfaces)?;
         }
         let mut metric = self.counter(
             "lost",
@@ -171,6 +175,31 @@ impl Out<'_> {
         ConstGauge::new(health.live_flows).encode(metric)?;
         let metric = self.gauge("live_processes", "Processes that are known.")?;
         ConstGauge::new(health.live_processes).encode(metric)
+    }
+
+    /// Summed over devices, so that their number does not matter.
+    fn interfaces(&mut self, interfaces: &Interfaces) -> fmt::Result {
+        let total = &interfaces.total;
+        let mut metric = self.counter(
+            "interface_transmit_bytes",
+            "Bytes at the link layer that left through network devices, loopback aside, by what they were; unseen: by no hook.",
+        )?;
+        for (class, bytes) in PacketClass::ALL.into_iter().zip(total.bytes) {
+            count(&mut metric, &[("class", class.name())], bytes)?;
+        }
+        count(&mut metric, &[("class", "unseen")], total.unseen)?;
+        let mut metric = self.counter(
+            "interface_transmit_packets",
+            "Packets of these that a hook saw, a segmented one counted as its segments.",
+        )?;
+        for (class, packets) in PacketClass::ALL.into_iter().zip(total.packets) {
+            count(&mut metric, &[("class", class.name())], packets)?;
+        }
+        let metric = self.gauge(
+            "interface_hidden_namespaces",
+            "Network namespaces whose devices' counters cannot be read.",
+        )?;
+        ConstGauge::new(interfaces.hidden_namespaces).encode(metric)
     }
 }
 

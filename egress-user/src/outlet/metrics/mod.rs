@@ -41,6 +41,7 @@ struct State {
     series: Series,
     health: Option<Arc<Health>>,
     alerts: BTreeMap<Rule, u64>,
+    host_alerts: u64,
     execs: u64,
     /// Gaps, and their length, ns.
     gaps: BTreeMap<GapReason, (u64, u64)>,
@@ -65,6 +66,7 @@ impl Metrics {
                 (Rule::SensitiveBulkTransfer, 0),
             ]
             .into(),
+            host_alerts: 0,
             execs: 0,
             gaps: [
                 (GapReason::NotRunning, (0, 0)),
@@ -119,6 +121,7 @@ impl Outlet for MetricsOutlet {
             Record::Exec { .. } => self.0.lock().execs += 1,
             Record::File { .. } => {}
             Record::Health(health) => self.0.lock().health = Some(Arc::clone(health)),
+            Record::HostAlert(_) => self.0.lock().host_alerts += 1,
             Record::Alert(alert) => *self.0.lock().alerts.entry(alert.rule).or_default() += 1,
             Record::Gap(gap) => {
                 let mut state = self.0.lock();

@@ -4,6 +4,7 @@
 //! they listen and one for each connection, and end when their standard input does.
 #![deny(unsafe_code)]
 
+mod frames;
 mod http;
 mod open;
 mod raw;
@@ -100,6 +101,8 @@ enum Command {
         #[arg(value_enum)]
         need: way::probe::Need,
     },
+    /// Ethernet frames with IPv4 in them, by a packet socket.
+    Frames(frames::Frames),
     /// Opens one prepared file after the other, each in another way.
     OpenKinds {
         /// Where they lie.
@@ -156,6 +159,7 @@ fn main() -> anyhow::Result<()> {
         Command::Way(order) => way::run(&order)?,
         Command::Peer(peer) => way::peer::serve(&peer)?,
         Command::Probe { need } => print(&way::probe::probe(need)),
+        Command::Frames(frames) => print(&frames::send(&frames)?),
         Command::OpenKinds { dir } => print(&open::kinds(&dir)?),
         Command::OpenRace { dir, pairs } => print(&open::race(&dir, pairs)?),
     }

@@ -1,12 +1,12 @@
 //! System calls that no library makes any more, and one that none should.
 #![expect(
     unsafe_code,
-    reason = "open and creat have no safe wrapper; the race needs a path that changes under the call"
+    reason = "open, creat and packet sockets have no safe wrapper; the race needs a path that changes under the call"
 )]
 
 use std::ffi::{CStr, c_int, c_long};
 use std::io;
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::sync::atomic::AtomicU8;
 
 /// open(2) itself; libraries call openat.
@@ -41,6 +41,44 @@ pub fn open_shared(path: &[AtomicU8]) -> io::Result<OwnedFd> {
             libc::O_RDONLY | libc::O_CLOEXEC,
         )
     })
+}
+
+/// A packet socket (packet(7)) that sends whole frames through one device, past its queues when `bypass`.
+pub fn packet_socket(ifindex: i32, bypass: bool) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers. Protocol 0: it receives nothing.
+    let socket = owned(unsafe {
+        libc::syscall(
+            libc::SYS_socket,
+            libc::AF_PACKET,
+            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
+            0,
+        )
+    })?;
+    // SAFETY: all zeros is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET.try_into().map_err(io::Error::other)?;
+    address.sll_ifindex = ifindex;
+    let size = u32::try_from(size_of_val(&address)).map_err(io::Error::other)?;
+    // SAFETY: the address outlives the call, and `size` is its size.
+    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size) };
+    if bound != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let on = c_int::from(bypass);
+    // SAFETY: the value outlives the call, and 4 is its size.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_QDISC_BYPASS,
+            (&raw const on).cast(),
+            4,
+        )
+    };
+    if set != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(socket)
 }
 
 fn owned(result: c_long) -> io::Result<OwnedFd> {
