@@ -95,6 +95,8 @@ pub struct Sensor {
     pub kernel_log: bool,
     /// Hooks not to attach, by the names that `egress doctor` shows.
     pub disable: Vec<String>,
+    /// `[names]`.
+    pub names: Names,
 }
 
 impl Default for Sensor {
@@ -106,6 +108,28 @@ impl Default for Sensor {
             file_ring_bytes: 4 << 20,
             kernel_log: false,
             disable: Vec::new(),
+            names: Names::default(),
+        }
+    }
+}
+
+/// `[names]`: from what the names of destinations are learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// DNS answers that this host receives.
+    pub dns: bool,
+    /// The server name in TLS connections that it makes (SNI, RFC 6066 3).
+    pub tls: bool,
+    /// The same in QUIC connections (RFC 9001 4).
+    pub quic: bool,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            dns: true,
+            tls: true,
+            quic: true,
         }
     }
 }
@@ -276,6 +300,8 @@ pub struct Limits {
     pub files: usize,
     /// Pairs of job and destination that are judged.
     pub pairs: usize,
+    /// Names of destinations remembered.
+    pub names: usize,
     /// How long a process is remembered after its end.
     pub exited: Duration,
 }
@@ -286,6 +312,7 @@ impl Default for Limits {
             processes: 20_000,
             files: 50_000,
             pairs: 10_000,
+            names: 20_000,
             exited: Duration::from_mins(5),
         }
     }

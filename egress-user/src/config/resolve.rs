@@ -13,7 +13,7 @@ use super::error::{ConfigError, Source};
 use super::quantity::{self, BYTES_FORM, DURATION_FORM};
 use super::raw::{self, Bytes, Lists, Value};
 use super::{
-    Config, Detection, Events, FileRecords, Limits, Metrics, Networks, RESERVED_SCOPES, Sensitive,
+    Config, Detection, Events, FileRecords, Limits, Metrics, Names, Networks, RESERVED_SCOPES, Sensitive,
     Sensor, compile_glob,
 };
 
@@ -29,7 +29,10 @@ pub(super) fn resolve(file: raw::File, source: &Source<'_>) -> Result<Config> {
     let check = Check(*source);
     let networks = check.networks(file.networks)?;
     Ok(Config {
-        sensor: check.sensor(file.sensor)?,
+        sensor: Sensor {
+            names: names(&file.names),
+            ..check.sensor(file.sensor)?
+        },
         sensitive: check.sensitive(file.sensitive)?,
         detection: check.detection(file.detection, &networks)?,
         events: check.events(file.events)?,
@@ -37,6 +40,15 @@ pub(super) fn resolve(file: raw::File, source: &Source<'_>) -> Result<Config> {
         limits: check.limits(file.limits)?,
         networks,
     })
+}
+
+fn names(raw: &raw::Names) -> Names {
+    let default = Names::default();
+    Names {
+        dns: raw.dns.unwrap_or(default.dns),
+        tls: raw.tls.unwrap_or(default.tls),
+        quic: raw.quic.unwrap_or(default.quic),
+    }
 }
 
 struct Check<'a>(Source<'a>);
@@ -72,6 +84,7 @@ impl Check<'_> {
                 Some(names) => self.names(names)?,
                 None => default.disable,
             },
+            names: default.names,
         })
     }
 
@@ -275,7 +288,8 @@ impl Check<'_> {
         Ok(Limits {
             processes: self.integer(raw.processes, default.processes, table.clone())?,
             files: self.integer(raw.files, default.files, table.clone())?,
-            pairs: self.integer(raw.pairs, default.pairs, table)?,
+            pairs: self.integer(raw.pairs, default.pairs, table.clone())?,
+            names: self.integer(raw.names, default.names, table)?,
             exited: self.duration(raw.exited, default.exited, Duration::ZERO..=DAY)?,
         })
     }

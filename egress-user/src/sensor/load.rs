@@ -1,5 +1,6 @@
 //! Loads the object and attaches its programs, one by one: a program that this kernel refuses costs its own feature.
 
+use aya::maps::ProgramArray;
 use aya::programs::links::CgroupAttachMode;
 use aya::programs::{
     BtfTracePoint, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError,
@@ -34,8 +35,18 @@ pub fn load(config: &config::Sensor, offsets: &Offsets) -> Result<Ebpf, SensorEr
     };
     let activity_cells =
         config.slots / u32::try_from(egress_common::slot::ACTIVITY_CELL).unwrap_or(1);
+    let watch = if config.names.tls {
+        names::WATCH_TLS
+    } else {
+        0
+    } | if config.names.quic {
+        names::WATCH_QUIC
+    } else {
+        0
+    };
     EbpfLoader::new()
         .override_global(names::GLOBAL_OFFSETS, offsets, true)
+        .override_global(names::GLOBAL_WATCH, &watch, true)
         .override_global("AYA_LOG_LEVEL", &level, false)
         .map_max_entries(names::MAP_SLOTS, config.slots)
         .map_max_entries(names::MAP_TAKEN, config.slots)
@@ -69,7 +80,12 @@ pub fn attach(
             reason,
             gives: hook.gives,
         };
-        if config.disable.iter().any(|name| name == hook.name) {
+        let unwanted = match hook.method {
+            Method::CgroupSkbIngress => !config.names.dns,
+            Method::TailCall(_) => !config.names.tls && !config.names.quic,
+            _ => false,
+        };
+        if unwanted || config.disable.iter().any(|name| name == hook.name) {
             attached.push(status(
                 HookState::Disabled,
                 Some("disabled in the configuration".into()),
@@ -117,6 +133,9 @@ fn attach_one(
     cgroup: &CgroupRoot,
     tracefs: &tracefs::Mounted,
 ) -> Result<(), (HookState, String)> {
+    if let Method::TailCall(map) = hook.method {
+        return attach_tail(ebpf, hook, map);
+    }
     let broken = |error: &dyn std::error::Error| (HookState::Broken, describe(error));
     let Some(program) = ebpf.program_mut(hook.program) else {
         return Err((
@@ -142,12 +161,19 @@ fn attach_one(
                 program.attach("syscalls", name).map(drop)
             })
         }
-        Method::CgroupSkbEgress => <&mut CgroupSkb>::try_from(program).and_then(|program| {
-            program.load()?;
-            program
-                .attach(cgroup, CgroupSkbAttachType::Egress, mode)
-                .map(drop)
-        }),
+        Method::CgroupSkbEgress | Method::CgroupSkbIngress => {
+            let side = if hook.method == Method::CgroupSkbEgress {
+                CgroupSkbAttachType::Egress
+            } else {
+                CgroupSkbAttachType::Ingress
+            };
+            <&mut CgroupSkb>::try_from(program).and_then(|program| {
+                program.load()?;
+                program.attach(cgroup, side, mode).map(drop)
+            })
+        }
+        // Done above.
+        Method::TailCall(_) => Ok(()),
         Method::CgroupSockAddr(_) => <&mut CgroupSockAddr>::try_from(program).and_then(|program| {
             program.load()?;
             program.attach(cgroup, mode).map(drop)
@@ -185,6 +211,25 @@ fn attach_one(
         }
         _ => broken(&error),
     })
+}
+
+/// Loads a program and puts it where another one calls it. It is called as long as the map is open here.
+fn attach_tail(ebpf: &mut Ebpf, hook: &Hook, map: &str) -> Result<(), (HookState, String)> {
+    let broken = |error: &dyn std::error::Error| (HookState::Broken, describe(error));
+    let missing = || {
+        let problem = format!("the object lacks {} or {map}", hook.program);
+        (HookState::Broken, problem)
+    };
+    let program = ebpf.program_mut(hook.program).ok_or_else(missing)?;
+    let program: &mut CgroupSkb = program.try_into().map_err(|error: ProgramError| broken(&error))?;
+    program.load().map_err(|error| broken(&error))?;
+    let program = program.fd().and_then(|fd| Ok(fd.try_clone()?));
+    let program = program.map_err(|error| broken(&error))?;
+    let map = ebpf.map_mut(map).ok_or_else(missing)?;
+    let mut calls = ProgramArray::try_from(map).map_err(|error| broken(&error))?;
+    calls
+        .set(0, &program, 0)
+        .map_err(|error| broken(&error))
 }
 
 /// An error with its causes, on one line.
