@@ -258,9 +258,14 @@ fn hello_length(skb: *mut __sk_buff, offset: u32, length: u32) -> Option<u32> {
         return None;
     }
     let record = u32::from(head[3]) << 8 | u32::from(head[4]);
-    let message = TLS_MESSAGE + (u32::from(head[6]) << 16 | u32::from(head[7]) << 8 | u32::from(head[8]));
+    let message =
+        TLS_MESSAGE + (u32::from(head[6]) << 16 | u32::from(head[7]) << 8 | u32::from(head[8]));
     // Cut into several records (RFC 8446 5.1 allows it): all that can be, as nobody knows how many there are.
-    let whole = if message > record { HELLO_MAX } else { TLS_RECORD + record };
+    let whole = if message > record {
+        HELLO_MAX
+    } else {
+        TLS_RECORD + record
+    };
     Some(if whole > HELLO_MAX { HELLO_MAX } else { whole })
 }
 
@@ -341,11 +346,13 @@ fn describe(
     record
 }
 
-/// Puts the record and its payload into the ring, with no more room than the next power of two or so.
+/// Puts the record and its payload into the ring, with not much more room than they need: most DNS answers are short.
 #[inline(always)]
 fn tell(skb: *mut __sk_buff, record: &Name, payload: &Payload) {
-    if record.payload_len <= 512 {
-        tell_in::<512>(skb, record, payload.offset);
+    if record.payload_len <= 256 {
+        tell_in::<256>(skb, record, payload.offset);
+    } else if record.payload_len <= 1024 {
+        tell_in::<1024>(skb, record, payload.offset);
     } else if record.payload_len <= 2048 {
         tell_in::<2048>(skb, record, payload.offset);
     } else {

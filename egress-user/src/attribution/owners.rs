@@ -134,6 +134,11 @@ impl Owners {
         self.closed.get(&connection(delta)?).copied()
     }
 
+    /// Who used a socket last, as far as is known.
+    pub(super) fn last(&self, cookie: u64) -> Option<ProcessKey> {
+        self.sockets.get(&cookie).and_then(|socket| socket.last)
+    }
+
     /// Whether a socket was there before us.
     pub(super) fn was_before(&self, cookie: u64) -> bool {
         cookie != 0

@@ -91,6 +91,8 @@ pub struct Sensor {
     pub process_ring_bytes: u32,
     /// Ring of file records, bytes; likewise.
     pub file_ring_bytes: u32,
+    /// Ring of DNS answers and TLS and QUIC hellos, bytes; likewise.
+    pub name_ring_bytes: u32,
     /// Debug lines from the eBPF programs (slow).
     pub kernel_log: bool,
     /// Hooks not to attach, by the names that `egress doctor` shows.
@@ -106,6 +108,7 @@ impl Default for Sensor {
             slots: egress_common::slot::DEFAULT_SLOTS,
             process_ring_bytes: 4 << 20,
             file_ring_bytes: 4 << 20,
+            name_ring_bytes: 1 << 20,
             kernel_log: false,
             disable: Vec::new(),
             names: Names::default(),

@@ -41,6 +41,7 @@ pub(super) struct Sensor {
     pub slots: Value<i64>,
     pub process_ring_bytes: Value<Bytes>,
     pub file_ring_bytes: Value<Bytes>,
+    pub name_ring_bytes: Value<Bytes>,
     pub kernel_log: Option<bool>,
     pub disable: Option<Vec<Spanned<String>>>,
 }

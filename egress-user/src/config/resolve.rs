@@ -13,8 +13,8 @@ use super::error::{ConfigError, Source};
 use super::quantity::{self, BYTES_FORM, DURATION_FORM};
 use super::raw::{self, Bytes, Lists, Value};
 use super::{
-    Config, Detection, Events, FileRecords, Limits, Metrics, Names, Networks, RESERVED_SCOPES, Sensitive,
-    Sensor, compile_glob,
+    Config, Detection, Events, FileRecords, Limits, Metrics, Names, Networks, RESERVED_SCOPES,
+    Sensitive, Sensor, compile_glob,
 };
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -79,6 +79,7 @@ impl Check<'_> {
             slots: self.integer(raw.slots, default.slots, 1024..=1 << 20)?,
             process_ring_bytes: ring(raw.process_ring_bytes, default.process_ring_bytes)?,
             file_ring_bytes: ring(raw.file_ring_bytes, default.file_ring_bytes)?,
+            name_ring_bytes: ring(raw.name_ring_bytes, default.name_ring_bytes)?,
             kernel_log: raw.kernel_log.unwrap_or(default.kernel_log),
             disable: match raw.disable {
                 Some(names) => self.names(names)?,

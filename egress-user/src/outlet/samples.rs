@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::model::{
     Access, Alert, Attribution, Clock, Container, Coverage, Destination, Direction, FileAccess,
     FileEvidence, FileId, FileRef, Flow, FlowDelta, FlowId, Health, HookState, HookStatus,
-    Identity, Job, JobId, Ledger, LostDetail, Process, ProcessKey, Reason, Record, Rule, Scheduler,
-    Scope, Script, Signal, SignalKind, Stdio, Text, Transport,
+    Identity, Job, JobId, Ledger, LostDetail, NameSource, Named, Process, ProcessKey, Reason,
+    Record, Rule, Scheduler, Scope, Script, Signal, SignalKind, Stdio, Text, Transport,
 };
 use crate::outlet::Host;
 
@@ -104,6 +104,11 @@ pub(crate) fn destination() -> Arc<Destination> {
         transport: Transport::TCP,
         scope: Scope::Public,
         domain: Some("drop.example\u{202e}".into()),
+        name: Some(Named {
+            source: NameSource::TlsSni,
+            shared: false,
+            dns: Some("other.example\x1b".into()),
+        }),
     })
 }
 
@@ -255,6 +260,7 @@ pub(crate) fn health_of(total: u64) -> Health {
         coverage: Coverage::Degraded,
         live_flows: 5,
         live_processes: 120,
+        live_names: 30,
     }
 }
 

@@ -54,6 +54,7 @@ pub fn load(config: &config::Sensor, offsets: &Offsets) -> Result<Ebpf, SensorEr
         .map_max_entries(names::MAP_FREE_SLOTS, config.slots)
         .map_max_entries(names::MAP_PROCESS_RING, config.process_ring_bytes)
         .map_max_entries(names::MAP_FILE_RING, config.file_ring_bytes)
+        .map_max_entries(names::MAP_NAME_RING, config.name_ring_bytes)
         .load(OBJECT)
         .map_err(|error| SensorError::Load(describe(&error)))
 }
@@ -221,15 +222,15 @@ fn attach_tail(ebpf: &mut Ebpf, hook: &Hook, map: &str) -> Result<(), (HookState
         (HookState::Broken, problem)
     };
     let program = ebpf.program_mut(hook.program).ok_or_else(missing)?;
-    let program: &mut CgroupSkb = program.try_into().map_err(|error: ProgramError| broken(&error))?;
+    let program: &mut CgroupSkb = program
+        .try_into()
+        .map_err(|error: ProgramError| broken(&error))?;
     program.load().map_err(|error| broken(&error))?;
     let program = program.fd().and_then(|fd| Ok(fd.try_clone()?));
     let program = program.map_err(|error| broken(&error))?;
     let map = ebpf.map_mut(map).ok_or_else(missing)?;
     let mut calls = ProgramArray::try_from(map).map_err(|error| broken(&error))?;
-    calls
-        .set(0, &program, 0)
-        .map_err(|error| broken(&error))
+    calls.set(0, &program, 0).map_err(|error| broken(&error))
 }
 
 /// An error with its causes, on one line.
