@@ -149,6 +149,13 @@ pub struct SlotRef {
     pub generation: u32,
 }
 
+/// [`SocketState::named`]: a TCP socket's first payload is told, or is no ClientHello.
+pub const NAMED_DONE: u8 = u8::MAX;
+/// [`SocketState::named`]: pieces of one ClientHello that are told at most.
+pub const NAMED_PIECES: u8 = 4;
+/// [`SocketState::named`]: datagrams to one destination that are looked at.
+pub const NAMED_DATAGRAMS: u8 = 3;
+
 /// Socket-local storage.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -159,7 +166,7 @@ pub struct SocketState {
     pub direction: u8,
     /// Unconnected sends happen: the send program has to ask which destination.
     pub unconnected: u8,
-    /// How many payloads of this socket were told for its name (TLS, QUIC).
+    /// How many payloads of this socket were looked at for its name (TLS, QUIC); [`NAMED_DONE`] when that is over.
     pub named: u8,
     /// The socket sends IP fragments that it makes itself: the wire program counts their headers.
     pub fragments: u8,
@@ -167,8 +174,8 @@ pub struct SocketState {
     pub netns: u32,
     /// Bytes of a TLS ClientHello that are still to come.
     pub hello_left: u32,
-    /// Zero.
-    pub _pad1: u32,
+    /// TCP sequence number of the next of them: what comes again was told.
+    pub hello_next: u32,
 }
 
 /// What user space has told of a slot so far: the slot's figures less these are still to be told.

@@ -2,11 +2,11 @@
 
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SkStorage, Stack};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::RingBuf;
+use aya_ebpf::maps::{ProgramArray, RingBuf};
 use egress_common::counters::{COUNTERS as COUNTER_CELLS, Counter};
 use egress_common::interface::{InterfaceCell, InterfaceKey};
 use egress_common::offsets::Offsets;
-use egress_common::records::{EXEC_TAIL_MAX, Exec, FILE_PATH_MAX, File, NAME_PAYLOAD_MAX, Name};
+use egress_common::records::{EXEC_TAIL_MAX, Exec, FILE_PATH_MAX, File};
 use egress_common::slot::{
     ACTIVITY_CELL, DEFAULT_SLOTS, FlowKey, Slot, SlotRef, SocketState, Taken,
 };
@@ -66,13 +66,13 @@ pub static INTERFACES: HashMap<InterfaceKey, InterfaceCell, 1_024> = HashMap::ne
 #[btf_map]
 pub static BLIND_TOLD: LruHashMap<BlindKey, u64, 4_096> = LruHashMap::new();
 
+/// The program that tells hellos. Called from the wire program, as the two together need more than one program's stack.
+#[map]
+pub static HELLO: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
 /// DNS, TLS and QUIC payloads.
 #[map]
 pub static NAME_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
-
-/// Where a name record is put together.
-#[btf_map]
-pub static NAME_SCRATCH: PerCpuArray<NameScratch, 1> = PerCpuArray::new();
 
 /// Process records.
 #[map]
@@ -101,6 +101,10 @@ pub static FILE_SCRATCH: PerCpuArray<FileScratch, 1> = PerCpuArray::new();
 /// Field offsets on this kernel. Set by the loader; constant to the verifier, because the section is frozen.
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::UNKNOWN;
+
+/// What is looked for in packets: `WATCH_*`. Set by the loader; constant to the verifier.
+#[unsafe(no_mangle)]
+pub static WATCH: u32 = 0;
 
 /// One offset, as the loader set it.
 macro_rules! offset {
@@ -155,13 +159,6 @@ pub struct BlindKey {
     pub what: u32,
     pub detail: u32,
     pub more: u32,
-}
-
-/// See [`NAME_SCRATCH`].
-#[repr(C)]
-pub struct NameScratch {
-    pub record: Name,
-    pub tail: [u8; NAME_PAYLOAD_MAX],
 }
 
 /// See [`TOLD`].

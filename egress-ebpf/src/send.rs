@@ -156,6 +156,7 @@ fn place_of(
         unsafe { (*state).direction = DIRECTION_INITIATED };
     }
     let origin = origin_of(sk, cookie, unsafe { (*state).direction });
+    unsafe { (*state).netns = origin.netns };
     let remote = remote_of(sk, family, origin.protocol);
     let place = match remote {
         Some(remote) if origin.protocol != IPPROTO_TCP => {
@@ -211,6 +212,7 @@ pub fn egress_recv(ctx: BtfTracePointContext) -> i32 {
         // A slot only for what can send (ACKs at least); a pure UDP receiver needs none.
         let cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
         let origin = origin_of(sk, cookie, unsafe { (*state).direction });
+        unsafe { (*state).netns = origin.netns };
         if let Some(place) = slots::for_process(state, &origin, &Current::get()) {
             if let Some(remote) = remote_of(sk, family, protocol) {
                 slots::address(place.slot, &remote);

@@ -243,6 +243,8 @@ pub fn for_destination(
         }
     }
     let place = take(origin)?;
+    // Another destination, another name.
+    unsafe { (*state).named = 0 };
     address(place.slot, remote);
     if let Some(who) = who {
         own(place.slot, who);

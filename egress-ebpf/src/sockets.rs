@@ -119,7 +119,9 @@ fn destination(ctx: *mut bpf_sock_addr, family: u16, unconnected: bool) {
         protocol,
         direction: unsafe { (*state).direction },
     };
+    unsafe { (*state).netns = origin.netns };
     if kind == SOCK_STREAM {
+        unsafe { (*state).named = 0 };
         // One destination at a time. A closed socket that connects again gets a slot of its own.
         if let Some(place) = slots::find(unsafe { (*state).slot })
             && unsafe { (*place.slot).closed } != 0
@@ -192,13 +194,17 @@ pub fn egress_state(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     if new == TCP_SYN_RECV {
-        unsafe { (*state).direction = DIRECTION_ACCEPTED };
+        unsafe {
+            (*state).direction = DIRECTION_ACCEPTED;
+            (*state).netns = origin_of(sk, 0, DIRECTION_ACCEPTED).netns;
+        }
         return 0;
     }
     // Process context: whoever listens owns the SYN-ACKs, and what its children send before they are used.
     unsafe { (*state).direction = DIRECTION_LISTENING };
     let cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
     let origin = origin_of(sk, cookie, DIRECTION_LISTENING);
+    unsafe { (*state).netns = origin.netns };
     if let Some(place) = slots::for_process(state, &origin, &Current::get()) {
         let port: u16 = unsafe { typed(sk, offset!(sock_num)) };
         unsafe {

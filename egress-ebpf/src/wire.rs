@@ -14,25 +14,29 @@ use egress_common::counters::{
 use egress_common::slot::{ADDRESS_BOTH, DIRECTION_LISTENING};
 
 use crate::count::count_n;
+use crate::names;
 use crate::send::{has_ports, v4_mapped};
 use crate::slots::{self, Origin, Remote};
 
-const IPPROTO_TCP: u8 = 6;
-const IPPROTO_UDP: u8 = 17;
-const SOCK_STREAM: u32 = 1;
+pub const IPPROTO_TCP: u8 = 6;
+pub const IPPROTO_UDP: u8 = 17;
+pub const SOCK_STREAM: u32 = 1;
 /// `cgroup_skb` verdict: pass (Linux `kernel/bpf/cgroup.c`).
-const PASS: i32 = 1;
+pub const PASS: i32 = 1;
 
 /// What the headers say.
-struct Packet {
-    protocol: u8,
+#[derive(Clone, Copy)]
+pub struct Packet {
+    pub protocol: u8,
     /// Bytes of the IP header with extensions.
-    network_header: u32,
+    pub network_header: u32,
     /// A fragment that the sender made itself: the kernel fragments later.
-    fragment: bool,
-    local: [u8; 16],
-    local_port: [u8; 2],
-    remote: Remote,
+    pub fragment: bool,
+    /// Where it comes from: the local end of a packet that leaves.
+    pub local: [u8; 16],
+    pub local_port: [u8; 2],
+    /// Where it goes.
+    pub remote: Remote,
 }
 
 /// Counts a packet, and lets it pass.
@@ -92,7 +96,7 @@ fn count_packet(skb: *mut __sk_buff) {
             let direction = unsafe { (*state).direction };
             let origin = Origin {
                 cookie: unsafe { bpf_get_socket_cookie(skb.cast()) },
-                netns: 0,
+                netns: unsafe { (*state).netns },
                 family,
                 protocol,
                 direction,
@@ -123,11 +127,13 @@ fn count_packet(skb: *mut __sk_buff) {
         slots::address_local(place.slot, &packet.local, packet.local_port);
     }
     slots::add_wire(place, bytes, packets);
+    let udp = packet.is_some_and(|packet| packet.protocol == IPPROTO_UDP);
+    names::watch(skb, sk, state, udp);
 }
 
 /// Reads `N` bytes at `offset`.
 #[inline(always)]
-fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
+pub fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let result =
         unsafe { bpf_skb_load_bytes(skb.cast(), offset, bytes.as_mut_ptr().cast(), N as u32) };
@@ -136,7 +142,7 @@ fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
 
 /// Reads the IP header and the ports.
 #[inline(always)]
-fn parse(skb: *mut __sk_buff) -> Option<Packet> {
+pub fn parse(skb: *mut __sk_buff) -> Option<Packet> {
     let first: [u8; 1] = load(skb, 0)?;
     let (protocol, network_header, fragment, local, addr) = if first[0] >> 4 == 4 {
         let ip: [u8; 20] = load(skb, 0)?;

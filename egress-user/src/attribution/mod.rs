@@ -9,6 +9,7 @@
 //! once told, is final: what becomes known later holds for later bytes.
 
 mod books;
+mod names;
 mod owners;
 mod scope;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use books::Book;
+use names::Names;
 use owners::Owners;
 use scope::Destinations;
 
@@ -26,6 +28,8 @@ use crate::model::{
     Attribution as Quality, BootTime, Event, Flow, FlowDelta, FlowId, KernelTotals, Ledger,
     Observation, Process, ProcessKey, Reason,
 };
+
+pub use names::NamesStats;
 
 /// How long bytes wait for their owner, ns of event time: 1 second.
 const HOLD_NS: u64 = 1_000_000_000;
@@ -61,12 +65,15 @@ pub struct AttributionStats {
     pub overbooked_wire_bytes: u64,
     /// By how many application bytes, the last time.
     pub overbooked_app_bytes: u64,
+    /// Names of destinations.
+    pub names: NamesStats,
 }
 
 /// Gives bytes their place.
 pub struct Attribution {
     destinations: Destinations,
     owners: Owners,
+    names: Names,
     held: HashMap<FlowId, FlowDelta>,
     deadlines: VecDeque<(BootTime, FlowId)>,
     /// Flows whose owner did not come in time: they do not wait again.
@@ -80,12 +87,13 @@ pub struct Attribution {
 }
 
 impl Attribution {
-    /// With names for networks.
+    /// With names for networks, and room for so many names of destinations.
     #[must_use]
-    pub fn new(networks: &crate::config::Networks) -> Self {
+    pub fn new(networks: &crate::config::Networks, names: usize) -> Self {
         Self {
             destinations: Destinations::new(networks),
             owners: Owners::default(),
+            names: Names::new(names),
             held: HashMap::new(),
             deadlines: VecDeque::new(),
             orphans: HashMap::new(),
@@ -119,12 +127,17 @@ impl Attribution {
         self.started.get_or_insert(at);
         match &observation.event {
             Event::SocketOwner(owner) => self.owners.held(owner, at),
+            Event::Name(payload) => {
+                let owner = self.owners.last(payload.cookie);
+                self.names.observe(payload, owner, at, lineage);
+            }
             Event::Flow(delta) => self.flow(delta, at, lineage),
             Event::Tick => {
                 self.release(at, lineage);
                 if at >= self.next_sweep {
                     self.next_sweep = at.saturating_add(SWEEP_NS);
                     self.owners.age(at);
+                    self.names.age(at);
                     self.orphans
                         .retain(|_, seen| seen.saturating_add(ORPHAN_NS) > at);
                 }
@@ -185,6 +198,7 @@ impl Attribution {
             closed,
             destinations: self.destinations.len(),
             evicted_sockets: self.owners.evicted,
+            names: self.names.stats(),
             ..self.stats
         }
     }
@@ -262,7 +276,8 @@ impl Attribution {
             .and_then(|process| lineage.job(process.key));
         let destination = delta
             .remote
-            .and_then(|remote| self.destinations.of(remote, delta.transport));
+            .and_then(|remote| self.destinations.of(remote, delta.transport))
+            .map(|known| self.names.name(known, &delta, process.as_deref(), at));
         self.ready.push_back(Arc::new(Flow {
             delta,
             process,

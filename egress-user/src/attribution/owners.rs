@@ -155,6 +155,11 @@ impl Owners {
         }
     }
 
+    /// Who used a socket last, as far as is known.
+    pub(super) fn last(&self, cookie: u64) -> Option<ProcessKey> {
+        self.sockets.get(&cookie).and_then(|socket| socket.last)
+    }
+
     /// Whether a socket was there before us.
     pub(super) fn was_before(&self, cookie: u64) -> bool {
         cookie != 0

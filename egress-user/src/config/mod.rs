@@ -92,6 +92,8 @@ pub struct Sensor {
     pub process_ring_bytes: u32,
     /// Ring of file records, bytes; likewise.
     pub file_ring_bytes: u32,
+    /// Ring of DNS answers and TLS and QUIC hellos, bytes; likewise.
+    pub name_ring_bytes: u32,
     /// Debug lines from the eBPF programs (slow).
     pub kernel_log: bool,
     /// Pins maps and links, so that a daemon that was killed and comes back has missed nothing.
@@ -100,6 +102,8 @@ pub struct Sensor {
     pub keep_on_stop: bool,
     /// Hooks not to attach, by the names that `egress doctor` shows.
     pub disable: Vec<String>,
+    /// `[names]`.
+    pub names: Names,
 }
 
 impl Default for Sensor {
@@ -109,10 +113,33 @@ impl Default for Sensor {
             slots: egress_common::slot::DEFAULT_SLOTS,
             process_ring_bytes: 4 << 20,
             file_ring_bytes: 4 << 20,
+            name_ring_bytes: 1 << 20,
             kernel_log: false,
             pin: true,
             keep_on_stop: false,
             disable: Vec::new(),
+            names: Names::default(),
+        }
+    }
+}
+
+/// `[names]`: from what the names of destinations are learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// DNS answers that this host receives.
+    pub dns: bool,
+    /// The server name in TLS connections that it makes (SNI, RFC 6066 3).
+    pub tls: bool,
+    /// The same in QUIC connections (RFC 9001 4).
+    pub quic: bool,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            dns: true,
+            tls: true,
+            quic: true,
         }
     }
 }
@@ -290,6 +317,8 @@ pub struct Limits {
     pub files: usize,
     /// Pairs of job and destination that are judged.
     pub pairs: usize,
+    /// Names of destinations remembered.
+    pub names: usize,
     /// How long a process is remembered after its end.
     pub exited: Duration,
 }
@@ -300,6 +329,7 @@ impl Default for Limits {
             processes: 20_000,
             files: 50_000,
             pairs: 10_000,
+            names: 20_000,
             exited: Duration::from_mins(5),
         }
     }

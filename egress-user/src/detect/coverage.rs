@@ -338,6 +338,7 @@ mod tests {
             attached: SECOND,
             epoch: 0,
             counted: Counts::default(),
+            live_names: 0,
             app_bytes: ledger.clone(),
             wire_bytes: ledger,
             interfaces: Some(Interfaces {

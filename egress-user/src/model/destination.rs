@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::Named;
+
 /// How far away an address is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,4 +79,6 @@ pub struct Destination {
     pub scope: Scope,
     /// Name, when one is known.
     pub domain: Option<String>,
+    /// How it is known; `None` for a name that was not seen on the wire.
+    pub name: Option<Named>,
 }

@@ -77,7 +77,7 @@ pub struct HookStatus {
 /// Detail that was lost, by kind (`exec`, `file`, ...) and cause.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct LostDetail {
-    /// `fork`, `exec`, `exit`, `file`, `flow`, `record`, `packet`, `interface`, `program`.
+    /// `fork`, `exec`, `exit`, `file`, `flow`, `name`, `record`, `packet`, `interface`, `program`.
     pub kind: &'static str,
     /// `ring_full`, `truncated`, `unreadable`, `malformed`, `table_full`, `queue_full`, `recursion`.
     pub cause: &'static str,
@@ -124,4 +124,6 @@ pub struct Health {
     pub live_flows: u64,
     /// Processes known.
     pub live_processes: u64,
+    /// Names of destinations known.
+    pub live_names: u64,
 }

@@ -13,6 +13,7 @@ mod health;
 mod host_alert;
 mod interface;
 mod job;
+mod name;
 mod observation;
 mod process;
 mod record;
@@ -30,6 +31,7 @@ pub use health::{Coverage, Health, HookState, HookStatus, KernelTotals, Ledger, 
 pub use host_alert::{CoverageEvidence, CoverageLoss, HostAlert};
 pub use interface::{DeviceState, Interface, Interfaces, PacketClass, Transmitted};
 pub use job::{Job, JobId, Scheduler, Script};
+pub use name::{NameKind, NamePayload, NameSource, Named};
 pub use observation::{Event, Exec, Observation, Origin, SocketOwner, Stdio};
 pub use process::{Container, Identity, Process, ProcessKey};
 pub use record::Record;

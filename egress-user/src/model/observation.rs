@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{BootTime, FileAccess, FileRef, FlowDelta, Identity, ProcessKey, Text};
+use super::{BootTime, FileAccess, FileRef, FlowDelta, Identity, NamePayload, ProcessKey, Text};
 
 /// One thing that happened, and when.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub enum Event {
     File(FileAccess),
     /// A socket that was there before us belongs to a process.
     SocketOwner(SocketOwner),
+    /// A packet told a name.
+    Name(Box<NamePayload>),
     /// Bytes moved.
     Flow(FlowDelta),
     /// Time passed: the end of one drain of the kernel's buffers. Everything up to `at` has been told.

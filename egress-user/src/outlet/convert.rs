@@ -8,10 +8,10 @@ use super::ecs::{self, Document, Egress, Time};
 use super::host::Host;
 use super::shown::{Device, EntityId, Escaped, Mode, Shown, TransportName};
 use super::summary;
-use super::words::{attribution, coverage, direction, hook_state, scope};
+use super::words::{attribution, coverage, direction, hook_state, name_source, scope};
 use crate::model::{
     BootTime, Destination, Direction, FileAccess, FileRef, Flow, Gap, Health, HookStatus, Job,
-    Ledger, LostDetail, Process, ProcessKey, Reason, Record, Text, Transport,
+    Ledger, LostDetail, NameSource, Named, Process, ProcessKey, Reason, Record, Text, Transport,
 };
 
 mod alert;
@@ -201,6 +201,7 @@ impl<'a> Document<'a> {
         egress.counting_since = Some(time(host, health.attached));
         egress.live_flows = Some(health.live_flows);
         egress.live_processes = Some(health.live_processes);
+        egress.live_names = Some(health.live_names);
         document
     }
 
@@ -288,6 +289,7 @@ impl<'a> Document<'a> {
             )
         });
         self.egress.scope = Some(name(scope(&destination.scope)));
+        self.egress.destination_name = destination.name.as_ref().map(destination_name);
     }
 }
 
@@ -334,6 +336,15 @@ fn endpoint<'a>(address: SocketAddr, transport: Transport) -> ecs::Endpoint<'a> 
         ip: address.ip().to_canonical(),
         port: (has_ports || address.port() != 0).then_some(address.port()),
         domain: None,
+    }
+}
+
+fn destination_name(named: &Named) -> ecs::DestinationName<'_> {
+    let from_dns = matches!(named.source, NameSource::Dns | NameSource::HttpsHint);
+    ecs::DestinationName {
+        source: name_source(named.source),
+        shared: from_dns.then_some(named.shared),
+        dns: named.dns.as_deref().map(name),
     }
 }
 

@@ -7,9 +7,9 @@ use crate::model::{
     Access, Alert, Attribution, Clock, Container, Coverage, CoverageEvidence, CoverageLoss,
     Destination, DeviceState, Direction, FileAccess, FileEvidence, FileId, FileRef, Flow,
     FlowDelta, FlowId, Gap, GapReason, Health, HookState, HookStatus, HostAlert, Identity,
-    Interface, Interfaces, Job, JobId, Ledger, LostDetail, Mark, Process, ProcessKey, Reason,
-    Record, Rule, Scheduler, Scope, Script, Signal, SignalKind, Stdio, Text, Transmitted,
-    Transport,
+    Interface, Interfaces, Job, JobId, Ledger, LostDetail, Mark, NameSource, Named, Process,
+    ProcessKey, Reason, Record, Rule, Scheduler, Scope, Script, Signal, SignalKind, Stdio, Text,
+    Transmitted, Transport,
 };
 use crate::outlet::Host;
 
@@ -106,6 +106,11 @@ pub(crate) fn destination() -> Arc<Destination> {
         transport: Transport::TCP,
         scope: Scope::Public,
         domain: Some("drop.example\u{202e}".into()),
+        name: Some(Named {
+            source: NameSource::TlsSni,
+            shared: false,
+            dns: Some("other.example\x1b".into()),
+        }),
     })
 }
 
@@ -306,6 +311,7 @@ pub(crate) fn health_of(total: u64) -> Health {
         coverage: Coverage::Degraded,
         live_flows: 5,
         live_processes: 120,
+        live_names: 30,
     }
 }
 

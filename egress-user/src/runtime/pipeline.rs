@@ -59,7 +59,8 @@ impl Pipeline {
         let labels = Arc::new(Labels::new(&config.sensitive)?);
         Ok(Self {
             lineage: Lineage::new(&config.limits),
-            attribution: Attribution::new(&config.networks).watching_since(attached),
+            attribution: Attribution::new(&config.networks, config.limits.names)
+                .watching_since(attached),
             detector: Detector::new(&config.detection, Arc::clone(&labels), started)
                 .with_pairs(config.limits.pairs),
             watch: CoverageWatch::new(&config.detection, started),
@@ -200,6 +201,8 @@ impl Pipeline {
         let coverage = coverage(&sensor.hooks, kernel > self.lost_before);
         self.lost_before = kernel;
         let live_processes = self.lineage.stats().live as u64;
+        let names = self.attribution.stats().names;
+        let live_names = (names.addresses + names.connections) as u64;
         let health = Health {
             at,
             started: self.started,
@@ -214,6 +217,7 @@ impl Pipeline {
             coverage,
             live_flows: sensor.live_flows,
             live_processes,
+            live_names,
         };
         let alert = self.watch.judge(&health);
         self.outlets.publish(&Record::Health(Arc::new(health)));
@@ -226,19 +230,32 @@ impl Pipeline {
     fn own_losses(&self) -> Vec<LostDetail> {
         let lineage = self.lineage.stats();
         let attribution = self.attribution.stats();
-        [
+        let evicted = [
             ("ledger", attribution.overbooked),
             ("process", lineage.evicted_exited + lineage.evicted_live),
             ("file", lineage.evicted_files),
             ("pair", self.detector.stats().evicted.pairs),
+            ("name", attribution.names.evicted),
         ]
-        .into_iter()
         .map(|(kind, count)| LostDetail {
             kind,
             cause: "evicted",
             count,
-        })
-        .collect()
+        });
+        let names = [
+            ("given_up", attribution.names.streams_given_up),
+            ("gap", attribution.names.gaps),
+            ("malformed_dns", attribution.names.malformed_dns),
+            ("malformed_tls", attribution.names.malformed_tls),
+            ("malformed_quic", attribution.names.malformed_quic),
+            ("unowned", attribution.names.unowned),
+        ]
+        .map(|(cause, count)| LostDetail {
+            kind: "name",
+            cause,
+            count,
+        });
+        evicted.into_iter().chain(names).collect()
     }
 
     /// Closes the outlets, when they have written what they were told.

@@ -127,6 +127,8 @@ impl Counters {
             ("exec", "ring_full", counters::LOST_EXEC),
             ("exit", "ring_full", counters::LOST_EXIT),
             ("file", "ring_full", counters::LOST_FILE),
+            ("name", "ring_full", counters::LOST_NAME),
+            ("name", "truncated", counters::NAME_TRUNCATED),
             ("exec", "truncated", counters::EXEC_TRUNCATED),
             ("file", "truncated", counters::FILE_TRUNCATED),
             ("file", "unreadable", counters::FILE_UNREADABLE),

@@ -3,14 +3,16 @@
 //! The kernel side and this one are built together, but the ring is memory, and its records hold what processes
 //! wrote: nothing in them is taken for granted. No unsafe code: the records are plain integers (`zerocopy`).
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
 use egress_common::records::{self, FileIdentity, Header};
 use rustix::fs::FileType;
 use zerocopy::FromBytes;
 
 use super::paths::{components_to_path, split_args, until_nul};
 use crate::model::{
-    Access, BootTime, Event, Exec, FileAccess, FileId, FileRef, Identity, Observation, Origin,
-    ProcessKey, Stdio, Text,
+    Access, BootTime, Event, Exec, FileAccess, FileId, FileRef, Identity, NameKind, NamePayload,
+    Observation, Origin, ProcessKey, Stdio, Text,
 };
 
 /// Why a record makes no sense.
@@ -124,6 +126,47 @@ pub fn file_record(bytes: &[u8]) -> Result<FileRecord, DecodeError> {
             truncated,
         },
         name_id: file.name_id,
+    })
+}
+
+/// A record of the name ring. Its `cgroup_path` is left empty.
+///
+/// # Errors
+/// When the bytes are not a whole name record.
+pub fn name_record(bytes: &[u8]) -> Result<Observation, DecodeError> {
+    let (Header { kind, .. }, _) = fixed(bytes)?;
+    if kind != records::KIND_NAME {
+        return Err(DecodeError::UnknownKind { kind });
+    }
+    let (name, tail) = fixed::<records::Name>(bytes)?;
+    let kind = match name.what {
+        records::NAME_DNS_UDP => NameKind::DnsUdp,
+        records::NAME_DNS_TCP => NameKind::DnsTcp,
+        records::NAME_TLS_HELLO => NameKind::TlsHello,
+        records::NAME_QUIC_INITIAL => NameKind::QuicInitial,
+        kind => return Err(DecodeError::UnknownKind { kind }),
+    };
+    let end = |addr: [u8; 16], port: [u8; 2]| {
+        SocketAddr::new(
+            IpAddr::V6(Ipv6Addr::from(addr)).to_canonical(),
+            u16::from_be_bytes(port),
+        )
+    };
+    Ok(Observation {
+        at: name.header.at_ns,
+        event: Event::Name(Box::new(NamePayload {
+            kind,
+            process: (name.header.tgid != 0).then(|| process(&name.header)),
+            cookie: name.cookie,
+            cgroup_id: name.cgroup_id,
+            cgroup_path: Text::default(),
+            netns: name.netns,
+            local: end(name.saddr, name.sport),
+            remote: end(name.daddr, name.dport),
+            seq: name.seq,
+            length: name.length,
+            payload: Tail(tail).take(name.payload_len)?.into(),
+        })),
     })
 }
 

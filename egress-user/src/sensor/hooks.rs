@@ -13,6 +13,10 @@ pub enum Method {
     SyscallTracepoint(&'static str),
     /// `cgroup_skb/egress` at the cgroup2 root.
     CgroupSkbEgress,
+    /// `cgroup_skb/egress`, called from another one through a program array.
+    TailCall(&'static str),
+    /// `cgroup_skb/ingress` at the cgroup2 root.
+    CgroupSkbIngress,
     /// `cgroup/NAME` at the cgroup2 root.
     CgroupSockAddr(&'static str),
     /// `cgroup/sock_release` at the cgroup2 root.
@@ -25,6 +29,8 @@ impl std::fmt::Display for Method {
             Self::BtfTracepoint(name) => write!(f, "tp_btf/{name}"),
             Self::SyscallTracepoint(name) => write!(f, "tracepoint/syscalls/{name}"),
             Self::CgroupSkbEgress => f.write_str("cgroup_skb/egress"),
+            Self::TailCall(_) => f.write_str("cgroup_skb/egress (tail call)"),
+            Self::CgroupSkbIngress => f.write_str("cgroup_skb/ingress"),
             Self::CgroupSockAddr(name) => write!(f, "cgroup/{name}"),
             Self::CgroupSockRelease => f.write_str("cgroup/sock_release"),
         }
@@ -230,6 +236,20 @@ pub const HOOKS: &[Hook] = &[
         Method::BtfTracepoint("net_dev_start_xmit"),
         XMIT,
         "what leaves through each device, packet sockets' wire bytes, headers of IP fragments",
+    ),
+    hook(
+        "dns_answers",
+        names::PROG_ANSWER,
+        Method::CgroupSkbIngress,
+        &[],
+        "names of destinations from DNS answers",
+    ),
+    hook(
+        "hellos",
+        names::PROG_HELLO,
+        Method::TailCall(names::MAP_HELLO),
+        &[],
+        "names of destinations from TLS and QUIC",
     ),
     Hook {
         optional: true,

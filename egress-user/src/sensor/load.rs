@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use aya::maps::ProgramArray;
 use aya::programs::links::{CgroupAttachMode, FdLink};
 use aya::programs::{
     BtfTracePoint, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError,
@@ -32,8 +33,13 @@ const LOG_DEBUG: u8 = 4;
 #[must_use]
 pub fn digest(config: &config::Sensor, offsets: &Offsets) -> [u8; 32] {
     let made_from = format!(
-        "{offsets:?} {} {} {} {}",
-        config.slots, config.process_ring_bytes, config.file_ring_bytes, config.kernel_log
+        "{offsets:?} {} {} {} {} {} {:?}",
+        config.slots,
+        config.process_ring_bytes,
+        config.file_ring_bytes,
+        config.name_ring_bytes,
+        config.kernel_log,
+        config.names
     );
     Sha256::new()
         .chain_update(OBJECT)
@@ -59,6 +65,15 @@ pub fn load(
     };
     let activity_cells =
         config.slots / u32::try_from(egress_common::slot::ACTIVITY_CELL).unwrap_or(1);
+    let watch = if config.names.tls {
+        names::WATCH_TLS
+    } else {
+        0
+    } | if config.names.quic {
+        names::WATCH_QUIC
+    } else {
+        0
+    };
     let pinned: Vec<_> = reuse
         .into_iter()
         .flat_map(|pins| {
@@ -74,6 +89,7 @@ pub fn load(
     }
     loader
         .override_global(names::GLOBAL_OFFSETS, offsets, true)
+        .override_global(names::GLOBAL_WATCH, &watch, true)
         .override_global("AYA_LOG_LEVEL", &level, false)
         .map_max_entries(names::MAP_SLOTS, config.slots)
         .map_max_entries(names::MAP_TAKEN, config.slots)
@@ -81,6 +97,7 @@ pub fn load(
         .map_max_entries(names::MAP_FREE_SLOTS, config.slots)
         .map_max_entries(names::MAP_PROCESS_RING, config.process_ring_bytes)
         .map_max_entries(names::MAP_FILE_RING, config.file_ring_bytes)
+        .map_max_entries(names::MAP_NAME_RING, config.name_ring_bytes)
         .load(OBJECT)
         .map_err(|error| SensorError::Load(describe(&error)))
 }
@@ -125,7 +142,12 @@ pub fn programs(
 }
 
 fn disabled(config: &config::Sensor, hook: &Hook) -> bool {
-    config.disable.iter().any(|name| name == hook.name)
+    let unwanted = match hook.method {
+        Method::CgroupSkbIngress => !config.names.dns,
+        Method::TailCall(_) => !config.names.tls && !config.names.quic,
+        _ => false,
+    };
+    unwanted || config.disable.iter().any(|name| name == hook.name)
 }
 
 /// Attaches every hook that is not disabled and not attached already, and detaches those that are disabled.
@@ -169,6 +191,9 @@ pub fn attach(
         match result {
             Ok(Some(link)) => {
                 links.hold(hook, link);
+                attached.push(status(HookState::Ok, None));
+            }
+            Ok(None) if matches!(hook.method, Method::TailCall(_)) => {
                 attached.push(status(HookState::Ok, None));
             }
             Ok(None) => attached.push(status(
@@ -230,7 +255,9 @@ fn load_one(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf) -> Result<(), Failure> {
         Method::SyscallTracepoint(_) => {
             <&mut TracePoint>::try_from(program).and_then(TracePoint::load)
         }
-        Method::CgroupSkbEgress => <&mut CgroupSkb>::try_from(program).and_then(CgroupSkb::load),
+        Method::CgroupSkbEgress | Method::CgroupSkbIngress | Method::TailCall(_) => {
+            <&mut CgroupSkb>::try_from(program).and_then(CgroupSkb::load)
+        }
         Method::CgroupSockAddr(_) => {
             <&mut CgroupSockAddr>::try_from(program).and_then(CgroupSockAddr::load)
         }
@@ -251,6 +278,9 @@ fn attach_one(
     cgroup: &CgroupRoot,
     tracefs: &tracefs::Mounted,
 ) -> Result<Option<FdLink>, Failure> {
+    if let Method::TailCall(map) = hook.method {
+        return attach_tail(ebpf, hook, map).map(|()| None);
+    }
     let Some(program) = ebpf.program_mut(hook.program) else {
         return Ok(None);
     };
@@ -276,14 +306,23 @@ fn attach_one(
                 Ok(link)
             })
         }
-        Method::CgroupSkbEgress => <&mut CgroupSkb>::try_from(program).and_then(|program| {
-            let id = program.attach(cgroup, CgroupSkbAttachType::Egress, mode)?;
-            let link = program.take_link(id)?.try_into().ok();
-            if link.is_none() {
-                program.attach(cgroup, CgroupSkbAttachType::Egress, mode)?;
-            }
-            Ok(link)
-        }),
+        Method::CgroupSkbEgress | Method::CgroupSkbIngress => {
+            let side = if hook.method == Method::CgroupSkbEgress {
+                CgroupSkbAttachType::Egress
+            } else {
+                CgroupSkbAttachType::Ingress
+            };
+            <&mut CgroupSkb>::try_from(program).and_then(|program| {
+                let id = program.attach(cgroup, side, mode)?;
+                let link = program.take_link(id)?.try_into().ok();
+                if link.is_none() {
+                    program.attach(cgroup, side, mode)?;
+                }
+                Ok(link)
+            })
+        }
+        // Done above.
+        Method::TailCall(_) => Ok(None),
         Method::CgroupSockAddr(_) => <&mut CgroupSockAddr>::try_from(program).and_then(|program| {
             let id = program.attach(cgroup, mode)?;
             let link = program.take_link(id)?.try_into().ok();
@@ -334,6 +373,24 @@ fn refused<T>(hook: &Hook, done: Result<T, ProgramError>) -> Result<T, Failure> 
         }
         _ => (HookState::Broken, describe(&error)),
     })
+}
+
+/// Puts a loaded program where another one calls it. It is called as long as the map is open here, or pinned.
+fn attach_tail(ebpf: &mut Ebpf, hook: &Hook, map: &str) -> Result<(), Failure> {
+    let broken = |error: &dyn std::error::Error| (HookState::Broken, describe(error));
+    let missing = || {
+        let problem = format!("the object lacks {} or {map}", hook.program);
+        (HookState::Broken, problem)
+    };
+    let program = ebpf.program_mut(hook.program).ok_or_else(missing)?;
+    let program: &mut CgroupSkb = program
+        .try_into()
+        .map_err(|error: ProgramError| broken(&error))?;
+    let program = program.fd().and_then(|fd| Ok(fd.try_clone()?));
+    let program = program.map_err(|error| broken(&error))?;
+    let map = ebpf.map_mut(map).ok_or_else(missing)?;
+    let mut calls = ProgramArray::try_from(map).map_err(|error| broken(&error))?;
+    calls.set(0, &program, 0).map_err(|error| broken(&error))
 }
 
 /// An error with its causes, on one line.

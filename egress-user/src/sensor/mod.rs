@@ -249,14 +249,20 @@ impl Sensor {
         flows: Vec<FlowDelta>,
     ) -> (BootTime, Vec<Observation>) {
         for observation in &mut observations {
-            if let Event::Exec(exec) = &mut observation.event {
-                exec.cgroup_path = self.cgroup_paths.path(
-                    &self.cgroup_root,
+            let (path, id, member) = match &mut observation.event {
+                Event::Exec(exec) => (
+                    &mut exec.cgroup_path,
                     exec.cgroup_id,
                     Some(exec.process.tgid),
-                    began,
-                );
-            }
+                ),
+                Event::Name(name) if name.cgroup_id != 0 => (
+                    &mut name.cgroup_path,
+                    name.cgroup_id,
+                    name.process.map(|process| process.tgid),
+                ),
+                _ => continue,
+            };
+            *path = self.cgroup_paths.path(&self.cgroup_root, id, member, began);
         }
         // Rings of two kinds, and of several processors: each is nearly in order.
         observations.sort_by_key(|observation| observation.at);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aya::maps::{MapData, RingBuf};
-use egress_common::names::{MAP_FILE_RING, MAP_PROCESS_RING};
+use egress_common::names::{MAP_FILE_RING, MAP_NAME_RING, MAP_PROCESS_RING};
 
 use super::SensorError;
 use super::decode::{self, DecodeError};
@@ -16,10 +16,11 @@ const PATHS: usize = 32_768;
 /// Records taken from one ring in one go: the rest waits for the next, so that a flood cannot keep the daemon here.
 const BATCH: usize = 65_536;
 
-/// Drains both rings.
+/// Drains the rings.
 pub struct Rings {
     processes: RingBuf<MapData>,
     files: RingBuf<MapData>,
+    names: RingBuf<MapData>,
     paths: PathTable,
     malformed: BTreeMap<(&'static str, &'static str), u64>,
 }
@@ -38,6 +39,7 @@ impl Rings {
         Ok(Self {
             processes: ring(MAP_PROCESS_RING)?,
             files: ring(MAP_FILE_RING)?,
+            names: ring(MAP_NAME_RING)?,
             paths: PathTable::new(PATHS),
             malformed: BTreeMap::new(),
         })
@@ -68,6 +70,13 @@ impl Rings {
                     });
                 }
                 Err(error) => malformed("file", error),
+            }
+        }
+        for _ in 0..BATCH {
+            let Some(item) = self.names.next() else { break };
+            match decode::name_record(&item) {
+                Ok(observation) => observations.push(observation),
+                Err(error) => malformed("name", error),
             }
         }
     }

@@ -349,6 +349,7 @@ fn handles(ebpf: &Ebpf) -> Result<Vec<(String, MapData)>, SensorError> {
             | Map::PerCpuArray(data)
             | Map::PerCpuHashMap(data)
             | Map::PerCpuLruHashMap(data)
+            | Map::ProgramArray(data)
             | Map::Queue(data)
             | Map::RingBuf(data)
             | Map::SkStorage(data)

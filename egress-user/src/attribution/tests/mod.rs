@@ -57,7 +57,7 @@ impl World {
     fn new() -> Self {
         let mut world = Self {
             lineage: Lineage::offline(&Limits::default()),
-            attribution: Attribution::new(&Networks::default()),
+            attribution: Attribution::new(&Networks::default(), 1000),
             now: SECOND,
             totals: KernelTotals::default(),
         };

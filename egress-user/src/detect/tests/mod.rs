@@ -87,6 +87,7 @@ pub(super) fn destination(host: u8) -> Destination {
         transport: Transport::TCP,
         scope: Scope::Public,
         domain: None,
+        name: None,
     }
 }
 

@@ -48,6 +48,9 @@ pub struct Egress<'a> {
     /// Flow, alert: `loopback`, `link`, `private`, `public`, `vm` (virtual sockets), or a network's name in the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Name<'a>>,
+    /// Flow, alert: how `destination.domain` is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination_name: Option<DestinationName<'a>>,
     /// Flow, exec: network namespace (inode number); absent when not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netns: Option<u32>,
@@ -123,6 +126,25 @@ pub struct Egress<'a> {
     /// Health: processes that are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live_processes: Option<u64>,
+    /// Health: names of destinations that are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_names: Option<u64>,
+}
+
+/// `egress.destination_name`. A name is a hint, never a proof: see its source.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct DestinationName<'a> {
+    /// `tls_sni` and `quic_sni`: what the client claimed on this very connection. `dns` and `https_hint`: the address was in
+    /// a DNS answer about that name, received in the same network namespace by the same container or host.
+    #[schemars(extend("enum" = ["tls_sni", "quic_sni", "dns", "https_hint"]))]
+    pub source: &'static str,
+    /// From DNS: whether another process than this one had asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared: Option<bool>,
+    /// What DNS said, where the client claimed something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Name<'a>>,
 }
 
 /// `egress.job`.

@@ -45,6 +45,8 @@ fn lines_have_the_fixed_names() {
         ("/source/ip", "198.51.100.2"),
         ("/destination/ip", "203.0.113.9"),
         ("/destination/domain", r"drop.example\xe2\x80\xae"),
+        ("/egress/destination_name/source", "tls_sni"),
+        ("/egress/destination_name/dns", r"other.example\x1b"),
         ("/network/transport", "tcp"),
         ("/network/type", "ipv4"),
         ("/network/direction", "egress"),

@@ -174,7 +174,9 @@ impl Out<'_> {
         let metric = self.gauge("live_flows", "Flows that are followed.")?;
         ConstGauge::new(health.live_flows).encode(metric)?;
         let metric = self.gauge("live_processes", "Processes that are known.")?;
-        ConstGauge::new(health.live_processes).encode(metric)
+        ConstGauge::new(health.live_processes).encode(metric)?;
+        let metric = self.gauge("live_names", "Names of destinations that are known.")?;
+        ConstGauge::new(health.live_names).encode(metric)
     }
 
     /// Summed over devices, so that their number does not matter.

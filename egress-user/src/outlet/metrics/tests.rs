@@ -66,6 +66,7 @@ fn says_what_happened() {
         ("egress_coverage_full", 0),
         ("egress_live_flows", 5),
         ("egress_live_processes", 120),
+        ("egress_live_names", 30),
         ("egress_series_budget", 5),
         ("egress_series_used", 3),
     ] {

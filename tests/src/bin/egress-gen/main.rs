@@ -4,6 +4,7 @@
 //! they listen and one for each connection, and end when their standard input does.
 #![deny(unsafe_code)]
 
+mod dns;
 mod frames;
 mod http;
 mod open;
@@ -36,6 +37,34 @@ enum Command {
         /// Payload, bytes.
         #[arg(long, default_value_t = 100)]
         size: usize,
+    },
+    /// One datagram with these bytes.
+    Datagram {
+        /// Where to.
+        #[arg(long)]
+        to: SocketAddr,
+        /// A file with the bytes, hexadecimal.
+        #[arg(long)]
+        hex: PathBuf,
+    },
+    /// DNS questions about `PREFIX0.NAME`, `PREFIX1.NAME`, ..., one after the other, over one socket.
+    DnsAsk {
+        /// Whom.
+        #[arg(long)]
+        to: SocketAddr,
+        /// Before the number.
+        #[arg(long)]
+        prefix: String,
+        /// How many.
+        #[arg(long)]
+        count: u32,
+    },
+    /// A DNS server that answers as the name's first letter says: `n` well, with another address each time; `l` with a name
+    /// that points to itself; `j` with junk.
+    DnsHostile {
+        /// Where.
+        #[arg(long)]
+        listen: SocketAddr,
     },
     /// One datagram to each of many ports, from one socket.
     UdpFan {
@@ -145,6 +174,9 @@ fn main() -> anyhow::Result<()> {
         Command::TcpUpload(upload) => print(&send::tcp_upload(&upload)?),
         Command::UdpBurst(upload) => print(&send::udp_burst(&upload)?),
         Command::OnePacket { to, size } => print(&send::one_packet(to, size)?),
+        Command::Datagram { to, hex } => print(&send::datagram(to, &hex)?),
+        Command::DnsAsk { to, prefix, count } => print(&dns::ask(to, &prefix, count)?),
+        Command::DnsHostile { listen } => dns::hostile(listen)?,
         Command::UdpFan { to, ports } => print(&send::udp_fan(to, ports)?),
         Command::Repeat { count, args } => print(&repeat::repeat(count, &args)?),
         Command::NtpLike { to, count, every } => {

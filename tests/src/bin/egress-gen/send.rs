@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -35,6 +36,19 @@ pub fn udp_burst(upload: &Upload) -> Result<Value> {
 pub fn one_packet(to: SocketAddr, size: usize) -> Result<Value> {
     let socket = socket(to)?;
     let sent = socket.send_to(&vec![b'1'; size], to)?;
+    Ok(told(socket.local_addr()?, sent as u64, 1))
+}
+
+/// One datagram with the bytes that a file has in hexadecimal.
+pub fn datagram(to: SocketAddr, hex: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(hex).with_context(|| hex.display().to_string())?;
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let bytes = digits.chunks(2).map(|pair| {
+        let pair = std::str::from_utf8(pair)?;
+        u8::from_str_radix(pair, 16).with_context(|| pair.to_owned())
+    });
+    let socket = socket(to)?;
+    let sent = socket.send_to(&bytes.collect::<Result<Vec<_>>>()?, to)?;
     Ok(told(socket.local_addr()?, sent as u64, 1))
 }
 
@@ -88,7 +102,7 @@ fn calls(
     Ok((sent, count))
 }
 
-fn socket(to: SocketAddr) -> Result<UdpSocket> {
+pub fn socket(to: SocketAddr) -> Result<UdpSocket> {
     let any: IpAddr = if to.is_ipv4() {
         Ipv4Addr::UNSPECIFIED.into()
     } else {
