@@ -1,5 +1,6 @@
 //! ICMP, raw IP and frames.
 
+use super::super::PORT;
 use super::{NONE, Scenario, Target};
 
 const ICMP: Scenario = Scenario {
@@ -30,6 +31,23 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         to: Target::V6,
         transport: "ipv6-icmp",
         generator: &["way", "ping", "--to", "{to}"],
+        ..ICMP
+    },
+    Scenario {
+        name: "ping-connected",
+        way: "ping socket, connected to an address with a port, send(2)",
+        needs: &["ping"],
+        generator: &["way", "ping-connected", "--bytes", "100000", "--to", "{to}"],
+        ..ICMP
+    },
+    Scenario {
+        name: "udp-raw",
+        way: "UDP made by hand, raw socket connected to another port, send(2)",
+        transport: "udp",
+        port: PORT,
+        generator: &["way", "raw-connected", "--bytes", "100000", "--to", "{to}"],
+        peer: &["udp-sink"],
+        note: "told with the port in the packet",
         ..ICMP
     },
     Scenario {

@@ -100,6 +100,10 @@ pub enum Way {
     Ping,
     /// ICMP echo requests, raw socket.
     RawIcmp,
+    /// ICMP echo requests, ping socket, connected to an address with a port, which means nothing.
+    PingConnected,
+    /// UDP datagrams made by hand, raw socket, connected likewise.
+    RawConnected,
     /// Raw IP, protocol 253 (RFC 3692, for experiments), one without payload.
     RawIp,
     /// Raw IP with a header of its own (`IP_HDRINCL`), protocol 253.
@@ -197,7 +201,12 @@ pub fn run(order: &Order) -> Result<()> {
         | Way::UdpEmpty
         | Way::UdpFailed
         | Way::UdpLite => datagram::send(order),
-        Way::Ping | Way::RawIcmp | Way::RawIp | Way::Hdrincl => raw_ip::send(order),
+        Way::Ping
+        | Way::PingConnected
+        | Way::RawConnected
+        | Way::RawIcmp
+        | Way::RawIp
+        | Way::Hdrincl => raw_ip::send(order),
         Way::PacketRaw | Way::PacketDgram | Way::PacketRing => packet::send(order),
         Way::Vsock => vsock::send(order),
         _ => stream::send(order),

@@ -5,14 +5,12 @@ use std::os::fd::AsFd as _;
 use anyhow::{Context as _, Result};
 use socket2::{Domain, Socket, Type};
 
-use super::raw_ip::ipv4;
+use super::raw_ip::udp;
 use super::{Order, Sent, Way};
 use crate::sys::{Ring, link_address};
 
 /// `ETH_P_IP`.
 const IPV4: u16 = 0x0800;
-/// IANA.
-const UDP: u8 = 17;
 
 /// Sends UDP datagrams over IPv4, made by hand, in frames. `chunk` is the length of the IP packet.
 pub fn send(order: &Order) -> Result<Sent> {
@@ -33,7 +31,7 @@ pub fn send(order: &Order) -> Result<Sent> {
         // `bytes` and `chunk` are those of frames then: what the calls return.
         order.all(&mut sent, |data| {
             if matches!(order.way, Way::PacketDgram) {
-                socket.send_to(&packet(order, data), &to)
+                socket.send_to(&udp(order, data), &to)
             } else {
                 socket.send_to(&frame(order, mac, data.get(14..).unwrap_or_default()), &to)
             }
@@ -64,23 +62,10 @@ fn ring(
     Ok(())
 }
 
-/// A UDP datagram (RFC 768) without a checksum, in IPv4, as long as `data`.
-fn packet(order: &Order, data: &[u8]) -> Vec<u8> {
-    let mut data = data.to_vec();
-    data.resize(data.len().max(28), 0);
-    let mut packet = ipv4(order, UDP, &data);
-    let port = order.to.port().to_be_bytes();
-    let length = u16::try_from(packet.len() - 20)
-        .unwrap_or(u16::MAX)
-        .to_be_bytes();
-    packet[20..28].copy_from_slice(&[0x30, 0x39, port[0], port[1], length[0], length[1], 0, 0]);
-    packet
-}
-
 fn frame(order: &Order, mac: [u8; 6], data: &[u8]) -> Vec<u8> {
     // A source address that is locally administered.
     let mut frame = [&mac[..], &[2, 0, 0, 0, 0, 1], &IPV4.to_be_bytes()].concat();
-    frame.extend(packet(order, data));
+    frame.extend(udp(order, data));
     frame
 }
 

@@ -1,5 +1,7 @@
 //! ICMP and raw IP.
 
+use std::net::SocketAddr;
+
 use anyhow::{Result, ensure};
 use socket2::{Protocol, Socket, Type};
 
@@ -7,6 +9,10 @@ use super::{Order, Sent, Way};
 
 /// RFC 3692: for experiments.
 const EXPERIMENT: u8 = 253;
+/// IANA.
+const UDP: u8 = 17;
+/// A port where there are none.
+const MEANINGLESS: u16 = 7777;
 
 /// Sends messages of `chunk` bytes, headers of IP not included.
 pub fn send(order: &Order) -> Result<Sent> {
@@ -32,6 +38,21 @@ pub fn send(order: &Order) -> Result<Sent> {
             order.all(&mut sent, |data| {
                 sequence += 1;
                 socket.send_to(&echo(order.to.is_ipv4(), sequence, data), &to)
+            })?;
+        }
+        Way::PingConnected => {
+            let socket = order.socket(Type::DGRAM, Some(icmp))?;
+            socket.connect(&SocketAddr::new(order.to.ip(), MEANINGLESS).into())?;
+            order.all(&mut sent, |data| {
+                socket.send(&echo(order.to.is_ipv4(), 1, data))
+            })?;
+        }
+        Way::RawConnected => {
+            let socket = order.socket(Type::RAW, Some(Protocol::UDP))?;
+            socket.connect(&SocketAddr::new(order.to.ip(), MEANINGLESS).into())?;
+            order.all(&mut sent, |data| {
+                let packet = udp(order, data);
+                socket.send(packet.get(20..).unwrap_or_default())
             })?;
         }
         Way::RawIp => {
@@ -80,6 +101,19 @@ pub fn ipv4(order: &Order, protocol: u8, data: &[u8]) -> Vec<u8> {
     }
     let sum = checksum(&packet[..20]);
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+/// A UDP datagram (RFC 768) without a checksum, in IPv4, as long as `data`.
+pub fn udp(order: &Order, data: &[u8]) -> Vec<u8> {
+    let mut data = data.to_vec();
+    data.resize(data.len().max(28), 0);
+    let mut packet = ipv4(order, UDP, &data);
+    let port = order.to.port().to_be_bytes();
+    let length = u16::try_from(packet.len() - 20)
+        .unwrap_or(u16::MAX)
+        .to_be_bytes();
+    packet[20..28].copy_from_slice(&[0x30, 0x39, port[0], port[1], length[0], length[1], 0, 0]);
     packet
 }
 
