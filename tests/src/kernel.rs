@@ -29,12 +29,12 @@ pub fn programs() -> Result<BTreeMap<u64, String>> {
 }
 
 /// The programs that were not there `before`. The kernel frees a program some moments after its last user is gone (RCU),
-/// so this waits up to two seconds for them to go.
+/// so this waits up to ten seconds for them to go: a busy machine takes its time.
 ///
 /// # Errors
 /// When `bpftool` fails.
 pub fn left(before: &BTreeMap<u64, String>) -> Result<BTreeMap<u64, String>> {
-    let end = Instant::now() + Duration::from_secs(2);
+    let end = Instant::now() + Duration::from_secs(10);
     loop {
         let mut now = programs()?;
         now.retain(|id, _| !before.contains_key(id));

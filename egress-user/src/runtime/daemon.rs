@@ -80,8 +80,11 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         // A person watches.
         config.events.flow_interval = config.events.flow_interval.min(LIVE);
     }
-    let mut pipeline = Pipeline::new(&config, started, sensor.attached(), outlets)
+    let mut pipeline = Pipeline::new(&config, started, outlets)
         .map_err(|error| failed("globs of [sensitive]", &error))?;
+    if sensor.took_over() {
+        pipeline = pipeline.counting_since(sensor.attached());
+    }
     pipeline.know(&sensor.owners(), started);
     pipeline.seed(&sensor.seed());
     take_up(&mut sensor, &mut pipeline, options.config.sensor.pin);
@@ -219,7 +222,7 @@ async fn serve(
     }
 
     state.not_ready("stopping");
-    let keep = options.config.sensor.keep_on_stop;
+    let keep = options.config.sensor.keep_on_stop && sensor.pinned();
     if !keep {
         // Nothing moves any more: what is in memory now is the end of the books.
         sensor.detach();

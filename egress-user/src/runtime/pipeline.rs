@@ -46,21 +46,19 @@ pub struct SensorHealth {
 }
 
 impl Pipeline {
-    /// Builds the stages. The daemon `started` now; its hooks were `attached` then, or by an earlier one.
+    /// Builds the stages. `started` is when the hooks were attached.
     ///
     /// # Errors
     /// A glob of the configuration that does not compile.
     pub fn new(
         config: &Config,
         started: BootTime,
-        attached: BootTime,
         outlets: Outlets,
     ) -> Result<Self, globset::Error> {
         let labels = Arc::new(Labels::new(&config.sensitive)?);
         Ok(Self {
             lineage: Lineage::new(&config.limits),
-            attribution: Attribution::new(&config.networks, config.limits.names)
-                .watching_since(attached),
+            attribution: Attribution::new(&config.networks, config.limits.names),
             detector: Detector::new(&config.detection, Arc::clone(&labels), started)
                 .with_pairs(config.limits.pairs),
             watch: CoverageWatch::new(&config.detection, started),
@@ -68,11 +66,21 @@ impl Pipeline {
             labels,
             outlets,
             started,
-            attached,
+            attached: started,
             lost_before: 0,
             lost_seen: 0,
             config: config.clone(),
         })
+    }
+
+    /// Says that the hooks were attached by an earlier daemon, then.
+    #[must_use]
+    pub fn counting_since(self, attached: BootTime) -> Self {
+        Self {
+            attribution: self.attribution.watching_since(attached),
+            attached,
+            ..self
+        }
     }
 
     /// Takes who uses the slots that an earlier daemon left: before [`Self::seed`], whose processes have starts that

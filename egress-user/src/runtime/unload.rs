@@ -14,7 +14,7 @@ use crate::sensor::keep::left;
 use crate::sensor::keep::pins::{self, Pins};
 
 /// The kernel frees the programs of links that are gone some moments later (RCU).
-const FREED_WITHIN: Duration = Duration::from_secs(2);
+const FREED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Removes what a daemon that is gone left behind, of whatever version: its pinned links and maps, and the bpf file
 /// system if it was mounted for them. Says what was done, a line each; with nothing to do, nothing.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use egress_common::names::PROG_WIRE;
 use rustix::fs::{FlockOperation, flock};
 
-const FREED_WITHIN: Duration = Duration::from_secs(1);
+const FREED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Held while a daemon runs.
 #[derive(Debug)]

@@ -139,6 +139,18 @@ impl Sensor {
         self.attached
     }
 
+    /// Whether the hooks are an earlier daemon's.
+    #[must_use]
+    pub fn took_over(&self) -> bool {
+        !self.made
+    }
+
+    /// Whether another daemon could take over.
+    #[must_use]
+    pub fn pinned(&self) -> bool {
+        self.pins.is_some()
+    }
+
     /// Where is noted what is told.
     #[must_use]
     pub fn journal(&self) -> Arc<dyn Journal> {
@@ -205,12 +217,10 @@ impl Sensor {
 
     /// Everything is told. The pins are removed; or, if they are to be kept, left to whoever takes over.
     pub fn end(mut self, keep: bool) {
-        if keep && self.pins.is_some() && self.ebpf.is_some() {
+        if keep {
             self.kept.leave(clock::boot_now());
-            self.made = false;
-            return;
         }
-        self.made = true;
+        self.made = !keep;
     }
 
     /// Slots in use.

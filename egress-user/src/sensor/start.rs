@@ -170,8 +170,8 @@ impl Sensor {
     ) -> Result<Self, SensorError> {
         let mut ebpf = load::load(config, offsets, None)?;
         let maps = handles(&ebpf)?;
-        let attached = clock::boot_now();
-        let kept = Arc::new(Kept::take(&mut ebpf, config.slots, epoch_at(attached))?);
+        let made = clock::boot_now();
+        let kept = Arc::new(Kept::take(&mut ebpf, config.slots, epoch_at(made))?);
         let flows = Flows::take(&mut ebpf, config.slots, &kept)?;
         let rings = Rings::take(&mut ebpf)?;
         let counters = Counters::take(&mut ebpf)?;
@@ -180,7 +180,7 @@ impl Sensor {
         let interfaces = Interfaces::take(&mut ebpf)?;
         let loaded = load::programs(&mut ebpf, config, offsets, &links)?;
         let (start, pidns) = own_life();
-        kept.begin(std::process::id(), start, pidns, attached);
+        kept.begin(std::process::id(), start, pidns, made);
         if let Some(left) = &left {
             kept.set_next_flow(left.kept.next_flow());
         }
@@ -191,7 +191,8 @@ impl Sensor {
             }
         }
         let hooks = load::attach(&mut ebpf, config, loaded, &cgroup_root, &mut links)?;
-        let blind_ns = clock::boot_now().saturating_sub(blind);
+        let attached = clock::boot_now();
+        let blind_ns = attached.saturating_sub(blind);
         let (mut before, mut gap) = (None, None);
         if let Some(left) = left {
             let (mut opened, heartbeat) = Before::open(left)?;

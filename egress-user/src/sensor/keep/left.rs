@@ -102,7 +102,7 @@ pub fn look() -> Result<Found, LeftError> {
     }
     let mut maps = pins.open_maps().map_err(damaged)?;
     check(&maps, state.slots).map_err(damaged)?;
-    let kept = Kept::take(&mut maps, state.slots, epoch(&state))
+    let kept = Kept::take(&mut maps, state.slots, epoch_at(state.attached_ns))
         .map_err(|error| damaged(error.to_string()))?;
     Ok(Found::Whole(Box::new(Left {
         pins,
@@ -112,15 +112,10 @@ pub fn look() -> Result<Found, LeftError> {
     })))
 }
 
-/// Tells maps of one upgrade from those of another: by when they were made.
-fn epoch(state: &HostState) -> u32 {
-    epoch_at(state.attached_ns)
-}
-
-/// See [`epoch`]; in units of about a millisecond.
+/// Tells maps of one upgrade from those of another, by about the millisecond in which they were made or attached.
 #[must_use]
-pub fn epoch_at(attached: BootTime) -> u32 {
-    u32::try_from((attached >> 20) & u64::from(u32::MAX)).unwrap_or_default()
+pub fn epoch_at(at: BootTime) -> u32 {
+    u32::try_from((at >> 20) & u64::from(u32::MAX)).unwrap_or_default()
 }
 
 /// The state that is pinned, of whatever version: only `magic` and `abi` mean something in another. `None` when there

@@ -1,15 +1,16 @@
 //! A daemon that is killed and comes back: no byte is lost and none told twice, processes stay who they are, and the time
 //! between is a record.
 
+mod left;
+
 use std::net::SocketAddr;
-use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use egress_tests::command::{Running, json, run};
+use egress_tests::command::{Running, json};
 use egress_tests::daemon::{Daemon, HostLock, TELL_ALL};
-use egress_tests::kernel::{left, pinned, programs};
+use egress_tests::kernel::pinned;
 use egress_tests::lab::{Lab, SINK_V4, SINK_V6};
 use egress_tests::records::{Sum, at, by_process, check_balances, flows_to, number, of, sum, text};
 use egress_tests::require::ready;
@@ -45,7 +46,7 @@ fn long(lab: &Lab, kind: &str, to: SocketAddr) -> Result<Running> {
 
 /// Waits for a generator's end and its line.
 fn told(mut sender: Running) -> Result<Value> {
-    let lines = sender.wait_lines(Duration::from_secs(60), |lines| !lines.is_empty())?;
+    let lines = sender.wait_lines(Duration::from_mins(1), |lines| !lines.is_empty())?;
     sender.wait(Duration::from_secs(5))?;
     lines.into_iter().next().context("a line")
 }
@@ -74,6 +75,24 @@ fn close_after(bytes: u128) -> Vec<String> {
         .into_iter()
         .chain([bytes.to_string()])
         .collect()
+}
+
+/// One gap, as long as nobody looked, in which every hook counted.
+fn check_gap(records: &[Value], least: Duration, most: Duration) -> Result<()> {
+    let gaps: Vec<&Value> = of(records, "gap").collect();
+    ensure!(gaps.len() == 1, "{gaps:?}");
+    let gap = gaps[0];
+    let seconds = |name: &str| at(gap, &format!("egress.gap.{name}")).and_then(Value::as_f64);
+    let length = seconds("seconds").context("seconds")?;
+    ensure!(
+        text(gap, "egress.gap.reason") == Some("not_running")
+            && seconds("blind_seconds") == Some(0.0)
+            && at(gap, "egress.gap.missing").is_none()
+            && length >= least.as_secs_f64() - 0.2
+            && length < most.as_secs_f64(),
+        "{gap}"
+    );
+    Ok(())
 }
 
 /// Kills a daemon under load after `alive`, and starts it again after `gone`.
@@ -162,27 +181,12 @@ fn killed_and_back(host: HostLock, alive: Duration, gone: Duration) -> Result<Ho
     let run = daemon.stop()?;
     check_balances(&first)?;
     let records: Vec<Value> = first.iter().chain(&run.records).cloned().collect();
-    let gaps: Vec<&Value> = of(&records, "gap").collect();
-    ensure!(gaps.len() == 1, "{gaps:?}");
-    let gap = gaps[0];
-    let seconds = at(gap, "egress.gap.seconds")
-        .and_then(Value::as_f64)
-        .context("seconds")?;
-    ensure!(
-        text(gap, "egress.gap.reason") == Some("not_running")
-            && seconds >= gone.as_secs_f64() - 0.2
-            && seconds < since.elapsed().as_secs_f64(),
-        "{gap}"
-    );
+    check_gap(&records, gone, since.elapsed())?;
     for sent in &sent {
         let arrived = truth.at(sent.transport, sent.to);
         sent.check(&first, &run.records, arrived.bytes)
             .with_context(|| format!("{}: {}", sent.name, sent.told))?;
     }
-    ensure!(
-        at(gap, "egress.gap.blind_seconds").and_then(Value::as_f64) == Some(0.0),
-        "{gap}"
-    );
     Ok(run.host)
 }
 
@@ -334,232 +338,5 @@ fn many_kills_lose_no_byte_and_double_none() -> Result<()> {
         processes.iter().find(|(_, (sum, _))| sum.app_bytes != 1000)
     );
     ensure!(of(&records, "gap").count() == 6, "a gap for each kill");
-    Ok(())
-}
-
-/// What the old maps hold is told once, before others take their place.
-#[test]
-fn other_sizes_drain_what_was_left() -> Result<()> {
-    if !ready(&[]) {
-        return Ok(());
-    }
-    let daemon = Daemon::start(TELL_ALL)?;
-    let lab = Lab::new()?;
-    let (tcp, udp) = (
-        SocketAddr::new(SINK_V4, 9300),
-        SocketAddr::new(SINK_V4, 9301),
-    );
-    let _sinks = [
-        lab.serve(&lab.sink, &["tcp-sink", "--close-after", "3000000"], tcp)?,
-        lab.serve(&lab.sink, &["udp-sink"], udp)?,
-    ];
-    let to = tcp.to_string();
-    let upload = [
-        "tcp-upload",
-        "--bytes",
-        "3000000",
-        "--pause",
-        "30000",
-        "--wait-close",
-        "--to",
-        &to,
-    ];
-    let sender = Running::start(&mut lab.generator(&upload)?, lab.dir())?;
-    sleep(Duration::from_millis(600));
-    let killed = daemon.kill()?;
-    let to = udp.to_string();
-    let packet = json(&mut lab.generator(&["one-packet", "--size", "500", "--to", &to])?)?;
-    let upload = told(sender)?;
-    let config = format!("[sensor]\nslots = 4096\n{TELL_ALL}");
-    let (first, mut daemon) = killed.restart(Some(&config))?;
-    daemon.wait_records("the gap to be told", Duration::from_secs(10), |records| {
-        of(records, "gap").count() == 1
-    })?;
-    // The new hooks see the new traffic.
-    let again = json(&mut lab.generator(&["one-packet", "--size", "600", "--to", &to])?)?;
-    let truth = lab.truth()?;
-    let run = daemon.stop()?;
-    check_balances(&first)?;
-    let records: Vec<Value> = first.iter().chain(&run.records).cloned().collect();
-    let gap = of(&records, "gap").next().context("a gap")?;
-    let blind = at(gap, "egress.gap.blind_seconds")
-        .and_then(Value::as_f64)
-        .context("blind")?;
-    println!("without hooks for {blind} s");
-    ensure!(
-        text(gap, "egress.gap.reason") == Some("upgrade") && blind > 0.0 && blind < 2.0,
-        "{gap}"
-    );
-    for (transport, to, sent) in [
-        ("tcp", tcp, vec![&upload]),
-        ("udp", udp, vec![&packet, &again]),
-    ] {
-        let (flows, arrived) = (sum(flows_to(&records, to)), truth.at(transport, to));
-        let app: u64 = sent
-            .iter()
-            .filter_map(|told| number(told, "app_bytes"))
-            .sum();
-        ensure!(
-            flows.app_bytes == app && flows.wire_bytes == arrived.bytes,
-            "{transport}: {flows:?} is told, of {sent:?} and {arrived:?}"
-        );
-    }
-    let left = pinned()?;
-    ensure!(left.is_empty(), "{left:?}");
-    Ok(())
-}
-
-/// Maps of another version are refused, and stay as they are until somebody decides.
-#[test]
-fn another_version_is_refused_and_not_touched() -> Result<()> {
-    if !ready(&[]) {
-        return Ok(());
-    }
-    let host = HostLock::take()?;
-    let before = programs()?;
-    let killed = Daemon::start_on(host, TELL_ALL)?.kill()?;
-    let there = pinned()?;
-    let state = there
-        .iter()
-        .find(|path| path.ends_with("/maps/STATE"))
-        .context("no state is pinned")?;
-    let lookup = [
-        "--json", "map", "lookup", "pinned", state, "key", "0", "0", "0", "0",
-    ];
-    let cell = json(Command::new("bpftool").args(lookup))?;
-    let mut value: Vec<String> = cell["value"]
-        .as_array()
-        .context("a value")?
-        .iter()
-        .filter_map(|byte| Some(byte.as_str()?.trim_start_matches("0x").to_owned()))
-        .collect();
-    // `HostState::abi` lies behind eight bytes of magic, in every version.
-    value[8] = "2a".into();
-    let mut update = Command::new("bpftool");
-    update
-        .args([
-            "map", "update", "pinned", state, "key", "0", "0", "0", "0", "value", "hex",
-        ])
-        .args(&value);
-    run(&mut update)?;
-
-    let holds = programs()?;
-    let setup = killed.setup();
-    let mut refused = Running::start(
-        Command::new(egress_tests::daemon::binary()?).args(setup.arguments()),
-        setup.dir(),
-    )?;
-    let status = refused.wait(Duration::from_secs(20))?;
-    let said = refused.stderr();
-    ensure!(status.code() == Some(2), "{status}: {said}");
-    for words in ["version 42", "egress unload", "/egress"] {
-        ensure!(said.contains(words), "nothing of {words:?} in: {said}");
-    }
-    ensure!(
-        pinned()? == there && programs()? == holds,
-        "something was touched"
-    );
-    let doctor = Command::new(egress_tests::daemon::binary()?)
-        .arg("doctor")
-        .output()?;
-    let report = String::from_utf8_lossy(&doctor.stdout);
-    ensure!(
-        doctor.status.code() == Some(2) && report.contains("version 42"),
-        "{report}"
-    );
-    killed.unload()?;
-    ensure!(
-        pinned()?.is_empty() && left(&before)?.is_empty(),
-        "unload left something"
-    );
-    Ok(())
-}
-
-/// Whoever takes our link or our pin away is told of, and does not keep it.
-#[test]
-fn a_link_or_a_pin_that_is_taken_away_is_told_and_made_again() -> Result<()> {
-    if !ready(&[]) {
-        return Ok(());
-    }
-    let mut daemon = Daemon::start(TELL_ALL)?;
-    let pins = pinned()?;
-    let pin = |end: &str| {
-        let found = pins.iter().find(|path| path.ends_with(end));
-        found.with_context(|| format!("no {end} is pinned: {pins:?}"))
-    };
-    let state_of = |health: &Value, name: &str| -> Option<(String, String)> {
-        let hooks = at(health, "egress.hooks")?.as_array()?;
-        let hook = hooks.iter().find(|hook| hook["hook"] == name)?;
-        let reason = text(hook, "reason").unwrap_or_default();
-        Some((text(hook, "state")?.to_owned(), reason.to_owned()))
-    };
-    run(Command::new("bpftool").args(["link", "detach", "pinned", pin("/links/connect4")?]))?;
-    std::fs::remove_file(pin("/links/recv")?)?;
-    std::fs::remove_file(pin("/maps/SLOTS")?)?;
-    for (name, words) in [("connect4", "detached"), ("recv", "pin was removed")] {
-        let told = |records: &[Value]| {
-            let healths: Vec<_> = of(records, "health")
-                .filter_map(|health| state_of(health, name))
-                .collect();
-            let broken = healths.iter().position(|(state, reason)| {
-                state == "broken" && reason.contains(words) && reason.contains("again")
-            });
-            broken.is_some_and(|broken| healths[broken..].iter().any(|(state, _)| state == "ok"))
-        };
-        daemon.wait_records(
-            &format!("{name} to be told broken, then repaired"),
-            Duration::from_secs(10),
-            told,
-        )?;
-    }
-    ensure!(pinned()? == pins, "not pinned again: {:?}", pinned()?);
-    let lost = |health: &Value| {
-        let lost = at(health, "egress.lost").and_then(Value::as_array)?;
-        let pin = lost.iter().find(|lost| text(lost, "kind") == Some("pin"))?;
-        number(pin, "count")
-    };
-    let end = of(daemon.records()?, "health").last().and_then(lost);
-    ensure!(end == Some(2), "pins removed: {end:?}");
-    // It works again: a connection of a process is known from its first packet.
-    daemon.stop()?;
-    Ok(())
-}
-
-/// A daemon that is stopped for a moment leaves its hooks to the next one, when it is told to.
-#[test]
-fn a_planned_restart_misses_nothing() -> Result<()> {
-    if !ready(&[]) {
-        return Ok(());
-    }
-    let config = format!("[sensor]\nkeep_on_stop = true\n{TELL_ALL}");
-    let daemon = Daemon::start(&config)?;
-    let lab = Lab::new()?;
-    let udp = SocketAddr::new(SINK_V4, 9400);
-    let _sink = lab.serve(&lab.sink, &["udp-sink"], udp)?;
-    let to = udp.to_string();
-    let send =
-        |size: &str| json(&mut lab.generator(&["one-packet", "--size", size, "--to", &to])?);
-    send("100")?;
-    let stopped = daemon.stop_and_keep()?;
-    ensure!(!pinned()?.is_empty(), "nothing is kept");
-    send("200")?;
-    let (first, mut daemon) = stopped.restart(Some(TELL_ALL))?;
-    send("300")?;
-    daemon.wait_records("the gap to be told", Duration::from_secs(10), |records| {
-        of(records, "gap").count() == 1
-    })?;
-    let truth = lab.truth()?.at("udp", udp);
-    let run = daemon.stop()?;
-    let (before, after) = (sum(flows_to(&first, udp)), sum(flows_to(&run.records, udp)));
-    ensure!(
-        (before.app_bytes, after.app_bytes) == (100, 500),
-        "{before:?}, then {after:?}"
-    );
-    ensure!(
-        before.wire_bytes + after.wire_bytes == truth.bytes,
-        "{truth:?}"
-    );
-    let left = pinned()?;
-    ensure!(left.is_empty(), "{left:?}");
     Ok(())
 }
