@@ -207,11 +207,77 @@ fn devices_count_what_the_hook_sees_and_the_rest_is_told() -> Result<()> {
     check_flows(&records, to, &sent)
 }
 
+/// A bridge and its port both count a packet; the process that sent it is given its bytes once.
+#[test]
+fn a_packet_that_passes_two_devices_is_its_processs_once() -> Result<()> {
+    if !ready(&[]) {
+        return Ok(());
+    }
+    let mut daemon = Daemon::start(CONFIG)?;
+    let routed = Routed::new()?;
+    let lab = &routed.lab;
+    let address = format!("{SOURCE_V4}/24");
+    for change in [
+        "link add bridge index 50 type bridge",
+        "link set wire master bridge",
+        "link set bridge up",
+        &format!("address del {address} dev wire"),
+        &format!("address add {address} dev bridge"),
+    ] {
+        lab.source
+            .run("ip", &change.split(' ').collect::<Vec<_>>())?;
+    }
+    let to = SocketAddr::new(SINK_V4, 9100);
+    let sent = frames_by(lab, "bridge", to, &[])?;
+    let (fragments, wire_bytes) = FRAGMENTS[0];
+    let fragments = SocketAddr::from_str(fragments)?;
+    let _sink = lab.serve(&lab.sink, &["udp-sink"], fragments)?;
+    let burst = [
+        "udp-burst",
+        "--bytes",
+        "200000",
+        "--chunk",
+        "4000",
+        "--pause",
+        "100",
+        "--to",
+    ];
+    json(lab.generator(&burst)?.arg(fragments.to_string()))?;
+    let health = settled(&mut daemon, &routed)?;
+    let wire = told(&health, &lab.source, "wire")?;
+    let bridge = told(&health, &lab.source, "bridge")?;
+    for device in [&wire, &bridge] {
+        ensure!(
+            figure(device, "bytes.packet")? == FRAMES
+                && figure(device, "unseen")? == 0
+                && figure(device, "uncounted")? == 0,
+            "{device}"
+        );
+    }
+    let records = daemon.stop()?.records;
+    let frames = sum(flows_to(&records, to));
+    ensure!(
+        frames.wire_bytes == 500 * 728 && frames.app_bytes == FRAMES,
+        "{frames:?}, of {sent}"
+    );
+    let told = sum(flows_to(&records, fragments));
+    ensure!(
+        told.wire_bytes == wire_bytes && told.wire_packets == 150,
+        "{told:?}, not {wire_bytes}"
+    );
+    Ok(())
+}
+
 /// 500 frames of 700 bytes in UDP, by a packet socket.
 fn frames(lab: &Lab, to: SocketAddr, more: &[&str]) -> Result<Value> {
+    frames_by(lab, "wire", to, more)
+}
+
+/// The same, by another device.
+fn frames_by(lab: &Lab, device: &str, to: SocketAddr, more: &[&str]) -> Result<Value> {
     let mac = address(&lab.sink)?;
     let from = SocketAddr::new(SOURCE_V4, 4000).to_string();
-    let mut command = lab.generator(&["frames", "--device", "wire", "--count", "500"])?;
+    let mut command = lab.generator(&["frames", "--device", device, "--count", "500"])?;
     command.args(["--size", "700", "--mac", &mac, "--from", &from]);
     let sent = json(command.args(["--to", &to.to_string()]).args(more))?;
     ensure!(number(&sent, "app_bytes") == Some(FRAMES), "{sent}");
