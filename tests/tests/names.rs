@@ -259,6 +259,7 @@ fn names_from_tls_and_quic() -> Result<()> {
         tls_server(&lab, SINK_V6, 8444)?,
         tls_server(&lab, SINK_V4, 8445)?,
         tls_server(&lab, SINK_V4, 8446)?,
+        tls_server(&lab, SINK_V4, 8447)?,
         lab.serve(&lab.sink, &["udp-sink"], SocketAddr::new(SINK_V4, 443))?,
         lab.serve(&lab.sink, &["udp-sink"], SocketAddr::new(SINK_V6, 4433))?,
     ];
@@ -280,6 +281,18 @@ fn names_from_tls_and_quic() -> Result<()> {
             &protocols.join(","),
         ],
     )?;
+    // The same, and segments of it are lost and sent again.
+    let lossy = "add table inet lossy; add chain inet lossy arrived { type filter hook prerouting priority raw; }; \
+                 add rule inet lossy arrived tcp dport 8447 meta length > 500 numgen inc mod 2 == 0 counter drop";
+    lab.sink.run("nft", &[lossy])?;
+    let lost = [
+        "-servername",
+        "three.tls.example",
+        "-alpn",
+        &protocols.join(","),
+    ];
+    client(SINK_V4, 8447, &lost)?;
+    ensure!(lab.source.retransmissions()? > 0, "nothing was sent again");
     client(SINK_V4, 8446, &["-noservername"])?;
     get(
         &lab,
@@ -313,6 +326,11 @@ fn names_from_tls_and_quic() -> Result<()> {
         &run.records,
         (SINK_V6, 8444),
         said("two.tls.example", "tls_sni", None, None),
+    );
+    called(
+        &run.records,
+        (SINK_V4, 8447),
+        said("three.tls.example", "tls_sni", None, None),
     );
     // Nothing claimed, and others had asked for the address only later.
     called(&run.records, (SINK_V4, 8446), None);

@@ -357,12 +357,12 @@ fn a_name_arrives_whole() {
 proptest! {
     #[test]
     fn no_bytes_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..1024), kind in 0_u16..6) {
-        let _ = (process_record(&bytes), file_record(&bytes));
+        let _ = (process_record(&bytes), file_record(&bytes), name_record(&bytes));
         // And the same with a kind that exists, so that the tails are reached.
         if let Some(start) = bytes.get_mut(..2) {
             start.copy_from_slice(&kind.to_ne_bytes());
         }
-        let _ = (process_record(&bytes), file_record(&bytes));
+        let _ = (process_record(&bytes), file_record(&bytes), name_record(&bytes));
     }
 
     #[test]
