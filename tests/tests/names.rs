@@ -243,6 +243,16 @@ fn tls_server(lab: &Lab, ip: IpAddr, port: u16) -> Result<Running> {
     Ok(server)
 }
 
+/// Every second long segment to a port of the sink is lost, the first one too.
+fn lose_segments(lab: &Lab, port: u16) -> Result<()> {
+    let rules = format!(
+        "add table inet lossy; \
+         add chain inet lossy arrived {{ type filter hook prerouting priority raw; }}; \
+         add rule inet lossy arrived tcp dport {port} meta length > 500 numgen inc mod 2 == 0 drop"
+    );
+    lab.sink.run("nft", &[&rules]).map(drop)
+}
+
 #[test]
 fn names_from_tls_and_quic() -> Result<()> {
     if !ready(TOOLS) {
@@ -282,9 +292,7 @@ fn names_from_tls_and_quic() -> Result<()> {
         ],
     )?;
     // The same, and segments of it are lost and sent again.
-    let lossy = "add table inet lossy; add chain inet lossy arrived { type filter hook prerouting priority raw; }; \
-                 add rule inet lossy arrived tcp dport 8447 meta length > 500 numgen inc mod 2 == 0 counter drop";
-    lab.sink.run("nft", &[lossy])?;
+    lose_segments(&lab, 8447)?;
     let lost = [
         "-servername",
         "three.tls.example",
