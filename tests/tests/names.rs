@@ -253,6 +253,27 @@ fn lose_segments(lab: &Lab, port: u16) -> Result<()> {
     lab.sink.run("nft", &[&rules]).map(drop)
 }
 
+/// Sends the client Initials of RFC 9001 A.2 and RFC 9369 A.2 as they were published.
+fn published_initials(lab: &Lab) -> Result<()> {
+    let data =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../egress-user/src/attribution/names/tests");
+    for (packet, to) in [
+        ("rfc9001-a2", (SINK_V4, 443)),
+        ("rfc9369-a2", (SINK_V6, 4433)),
+    ] {
+        let hex = data.join(format!("{packet}.hex"));
+        run(lab
+            .generator(&[
+                "datagram",
+                "--to",
+                &SocketAddr::from(to).to_string(),
+                "--hex",
+            ])?
+            .arg(hex))?;
+    }
+    Ok(())
+}
+
 #[test]
 fn names_from_tls_and_quic() -> Result<()> {
     if !ready(TOOLS) {
@@ -308,22 +329,7 @@ fn names_from_tls_and_quic() -> Result<()> {
         "https://other.tls.example/",
         &["-4", "-k", "--connect-to", "::front.lab.example:8445"],
     )?;
-    let data =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../egress-user/src/attribution/names/tests");
-    for (packet, to) in [
-        ("rfc9001-a2", (SINK_V4, 443)),
-        ("rfc9369-a2", (SINK_V6, 4433)),
-    ] {
-        let hex = data.join(format!("{packet}.hex"));
-        run(lab
-            .generator(&[
-                "datagram",
-                "--to",
-                &SocketAddr::from(to).to_string(),
-                "--hex",
-            ])?
-            .arg(hex))?;
-    }
+    published_initials(&lab)?;
     let run = daemon.stop()?;
     called(
         &run.records,
