@@ -24,6 +24,9 @@ use crate::wire::{IPPROTO_TCP, IPPROTO_UDP, PASS, Packet, SOCK_STREAM, load, par
 
 const DNS_PORT: u16 = 53;
 const UDP_HEADER: u32 = 8;
+/// More than any packet has (`gso_max_size` is at most 8 * 65,535, Linux `include/linux/netdevice.h`): what is longer is an
+/// offset behind the packet's end.
+const PAYLOAD_MAX: u32 = 1 << 20;
 /// Smallest TCP header.
 const TCP_HEADER: usize = 20;
 const TCP_SYN: u8 = 2;
@@ -122,7 +125,7 @@ fn answer(skb: *mut __sk_buff) {
         return;
     };
     let length = unsafe { (*skb).len }.wrapping_sub(offset);
-    if length == 0 || length > u32::from(u16::MAX) {
+    if length == 0 || length > PAYLOAD_MAX {
         return;
     }
     let sk = unsafe { (*skb).__bindgen_anon_2.sk };
@@ -163,7 +166,7 @@ pub fn watch(skb: *mut __sk_buff, sk: *mut bpf_sock, state: *const SocketState, 
     };
     if wanted {
         // Comes back only when user space has not put the program there.
-        let _ = unsafe { HELLO.tail_call(&SkBuffContext::new(skb), 0) };
+        unsafe { HELLO.tail_call(&SkBuffContext::new(skb), 0) };
     }
 }
 
@@ -210,7 +213,7 @@ fn hello(skb: *mut __sk_buff, state: *mut SocketState, packet: &Packet) -> Optio
     let (seq, header) = tcp(skb, packet.network_header)?;
     let offset = packet.network_header + header;
     let length = unsafe { (*skb).len }.wrapping_sub(offset);
-    if length == 0 || length > i32::MAX as u32 {
+    if length == 0 || length > PAYLOAD_MAX {
         return None;
     }
     let named = unsafe { (*state).named };
@@ -282,7 +285,7 @@ fn initial(skb: *mut __sk_buff, state: *mut SocketState, packet: &Packet) -> Opt
         return None;
     }
     let length = unsafe { (*skb).len }.wrapping_sub(offset);
-    (length != 0 && length <= u32::from(u16::MAX)).then_some(Payload {
+    (length != 0 && length <= PAYLOAD_MAX).then_some(Payload {
         what: NAME_QUIC_INITIAL,
         seq: 0,
         offset,

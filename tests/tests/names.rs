@@ -243,6 +243,37 @@ fn tls_server(lab: &Lab, ip: IpAddr, port: u16) -> Result<Running> {
     Ok(server)
 }
 
+/// Every second long segment to a port of the sink is lost, the first one too.
+fn lose_segments(lab: &Lab, port: u16) -> Result<()> {
+    let rules = format!(
+        "add table inet lossy; \
+         add chain inet lossy arrived {{ type filter hook prerouting priority raw; }}; \
+         add rule inet lossy arrived tcp dport {port} meta length > 500 numgen inc mod 2 == 0 drop"
+    );
+    lab.sink.run("nft", &[&rules]).map(drop)
+}
+
+/// Sends the client Initials of RFC 9001 A.2 and RFC 9369 A.2 as they were published.
+fn published_initials(lab: &Lab) -> Result<()> {
+    let data =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../egress-user/src/attribution/names/tests");
+    for (packet, to) in [
+        ("rfc9001-a2", (SINK_V4, 443)),
+        ("rfc9369-a2", (SINK_V6, 4433)),
+    ] {
+        let hex = data.join(format!("{packet}.hex"));
+        run(lab
+            .generator(&[
+                "datagram",
+                "--to",
+                &SocketAddr::from(to).to_string(),
+                "--hex",
+            ])?
+            .arg(hex))?;
+    }
+    Ok(())
+}
+
 #[test]
 fn names_from_tls_and_quic() -> Result<()> {
     if !ready(TOOLS) {
@@ -259,6 +290,7 @@ fn names_from_tls_and_quic() -> Result<()> {
         tls_server(&lab, SINK_V6, 8444)?,
         tls_server(&lab, SINK_V4, 8445)?,
         tls_server(&lab, SINK_V4, 8446)?,
+        tls_server(&lab, SINK_V4, 8447)?,
         lab.serve(&lab.sink, &["udp-sink"], SocketAddr::new(SINK_V4, 443))?,
         lab.serve(&lab.sink, &["udp-sink"], SocketAddr::new(SINK_V6, 4433))?,
     ];
@@ -280,6 +312,16 @@ fn names_from_tls_and_quic() -> Result<()> {
             &protocols.join(","),
         ],
     )?;
+    // The same, and segments of it are lost and sent again.
+    lose_segments(&lab, 8447)?;
+    let lost = [
+        "-servername",
+        "three.tls.example",
+        "-alpn",
+        &protocols.join(","),
+    ];
+    client(SINK_V4, 8447, &lost)?;
+    ensure!(lab.source.retransmissions()? > 0, "nothing was sent again");
     client(SINK_V4, 8446, &["-noservername"])?;
     get(
         &lab,
@@ -287,22 +329,7 @@ fn names_from_tls_and_quic() -> Result<()> {
         "https://other.tls.example/",
         &["-4", "-k", "--connect-to", "::front.lab.example:8445"],
     )?;
-    let data =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../egress-user/src/attribution/names/tests");
-    for (packet, to) in [
-        ("rfc9001-a2", (SINK_V4, 443)),
-        ("rfc9369-a2", (SINK_V6, 4433)),
-    ] {
-        let hex = data.join(format!("{packet}.hex"));
-        run(lab
-            .generator(&[
-                "datagram",
-                "--to",
-                &SocketAddr::from(to).to_string(),
-                "--hex",
-            ])?
-            .arg(hex))?;
-    }
+    published_initials(&lab)?;
     let run = daemon.stop()?;
     called(
         &run.records,
@@ -313,6 +340,11 @@ fn names_from_tls_and_quic() -> Result<()> {
         &run.records,
         (SINK_V6, 8444),
         said("two.tls.example", "tls_sni", None, None),
+    );
+    called(
+        &run.records,
+        (SINK_V4, 8447),
+        said("three.tls.example", "tls_sni", None, None),
     );
     // Nothing claimed, and others had asked for the address only later.
     called(&run.records, (SINK_V4, 8446), None);

@@ -17,7 +17,7 @@ pub fn spots() -> Vec<BlindSpot> {
         spot(
             "encrypted",
             None,
-            "what is sent is not read: only how much, by whom, from which files and where to",
+            "what is sent is not read: only how much, by whom, from which files and where to, by which name (not with encrypted DNS and ECH)",
         ),
         spot(
             "forwarded",
