@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{BootTime, FileAccess, FileRef, FlowDelta, Identity, ProcessKey, Text};
+use super::{BlindUse, BootTime, FileAccess, FileRef, FlowDelta, Identity, ProcessKey, Text};
 
 /// One thing that happened, and when.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub enum Event {
     },
     /// A process opened a file.
     File(FileAccess),
+    /// A process uses what hooks see only in part.
+    Blind(BlindUse),
     /// A socket that was there before us belongs to a process.
     SocketOwner(SocketOwner),
     /// Bytes moved.

@@ -233,7 +233,10 @@ impl Outlet for Console {
         match record {
             Record::Flow(flow) => self.flow(flow),
             Record::Alert(alert) => self.alert(alert),
-            Record::Exec { .. } | Record::File { .. } | Record::Health(_) => {}
+            Record::Exec { .. }
+            | Record::File { .. }
+            | Record::Blind { .. }
+            | Record::Health(_) => {}
         }
         Ok(())
     }

@@ -57,6 +57,26 @@ impl<'a> Document<'a> {
                 document.egress.labels = labels.iter().map(|label| Shown(Escaped(label))).collect();
                 document
             }
+            Record::Blind {
+                at,
+                using,
+                process,
+                job,
+            } => {
+                let mut document = Self::of(host, *at, "blind_spot", &["host"], &["info"]);
+                match process {
+                    Some(process) => document.set_process(process, host),
+                    None => document.process = Some(bare(using.process)),
+                }
+                document.egress.netns = Some(using.netns).filter(|netns| *netns != 0);
+                document.egress.job = job.as_deref().map(job_of);
+                document.egress.blind_spot = Some(ecs::BlindSpot {
+                    kind: using.kind.name(),
+                    operation: &using.operation,
+                    why: using.why,
+                });
+                document
+            }
             Record::Health(health) => Self::health(health, host),
             Record::Alert(alert) => Self::alert(alert, host),
         }
@@ -88,6 +108,7 @@ impl<'a> Document<'a> {
                     "flow" => "egress.flow",
                     "exec" => "egress.exec",
                     "file" => "egress.file",
+                    "blind_spot" => "egress.blind_spot",
                     "alert" => "egress.alert",
                     _ => "egress.health",
                 },
@@ -197,6 +218,13 @@ impl<'a> Document<'a> {
                 kind: lost.kind,
                 cause: lost.cause,
                 count: lost.count,
+            })
+            .collect();
+        let blind = health.blind.iter();
+        egress.blind_spots = blind
+            .map(|(kind, uses)| ecs::BlindSpotUses {
+                kind: kind.name(),
+                uses: *uses,
             })
             .collect();
         egress.started = Some(time(host, health.started));

@@ -118,7 +118,7 @@ pub struct Event<'a> {
     #[schemars(extend("enum" = ["event", "alert"]))]
     pub kind: &'static str,
     /// What kind of record this is.
-    #[schemars(extend("enum" = ["flow", "exec", "file", "health", "alert"]))]
+    #[schemars(extend("enum" = ["flow", "exec", "file", "blind_spot", "health", "alert"]))]
     pub action: &'static str,
     /// ECS categories.
     pub category: Vec<&'static str>,

@@ -91,7 +91,7 @@ impl Outlets {
     pub fn publish(&self, record: &Record) {
         let room = match record {
             Record::Alert(_) | Record::Health(_) => QUEUE_CAPACITY,
-            Record::Flow(_) | Record::Exec { .. } | Record::File { .. } => {
+            Record::Flow(_) | Record::Exec { .. } | Record::File { .. } | Record::Blind { .. } => {
                 QUEUE_CAPACITY - QUEUE_RESERVE
             }
         };

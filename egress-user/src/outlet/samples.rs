@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Access, Alert, Attribution, Clock, Container, Coverage, Destination, Direction, FileAccess,
-    FileEvidence, FileId, FileRef, Flow, FlowDelta, FlowId, Health, HookState, HookStatus,
-    Identity, Job, JobId, Ledger, LostDetail, Process, ProcessKey, Reason, Record, Rule, Scheduler,
-    Scope, Script, Signal, SignalKind, Stdio, Text, Transport,
+    Access, Alert, Attribution, BlindKind, BlindUse, Clock, Container, Coverage, Destination,
+    Direction, FileAccess, FileEvidence, FileId, FileRef, Flow, FlowDelta, FlowId, Health,
+    HookState, HookStatus, Identity, Job, JobId, Ledger, LostDetail, Process, ProcessKey, Reason,
+    Record, Rule, Scheduler, Scope, Script, Signal, SignalKind, Stdio, Text, Transport,
 };
 use crate::outlet::Host;
 
@@ -177,6 +177,22 @@ pub(crate) fn file_opened() -> Record {
     }
 }
 
+pub(crate) fn blind_spot(process: Option<Arc<Process>>) -> Record {
+    Record::Blind {
+        at: 5_600_000_000,
+        using: Arc::new(BlindUse {
+            process: self::process().key,
+            kind: BlindKind::PacketRing,
+            operation: "setsockopt(SOL_PACKET, PACKET_TX_RING)".into(),
+            why: "frames are sent from shared memory",
+            opens_file: false,
+            netns: 4_026_531_840,
+        }),
+        job: process.as_ref().map(|_| job()),
+        process,
+    }
+}
+
 pub(crate) fn alert() -> Record {
     let signal = |kind, holds, value, baseline| Signal {
         kind,
@@ -212,7 +228,8 @@ pub(crate) fn alert() -> Record {
         rx_bytes: 4_000,
         first: 5_000_000_000,
         last: 8_000_000_000,
-        coverage: Coverage::Full,
+        blind: vec![BlindKind::IoUring, BlindKind::RawSocket],
+        coverage: Coverage::Degraded,
     }))
 }
 
@@ -252,6 +269,7 @@ pub(crate) fn health_of(total: u64) -> Health {
             cause: "ring_full",
             count: 3,
         }],
+        blind: BTreeMap::from([(BlindKind::XdpSocket, 2)]),
         coverage: Coverage::Degraded,
         live_flows: 5,
         live_processes: 120,
@@ -276,6 +294,8 @@ pub(crate) fn all() -> Vec<Record> {
         Record::Flow(Arc::new(orphan)),
         exec(),
         file_opened(),
+        blind_spot(Some(process())),
+        blind_spot(None),
         alert(),
         health(),
     ]

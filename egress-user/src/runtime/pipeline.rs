@@ -1,5 +1,6 @@
 //! One round: observations through lineage, attribution and detection to the outlets.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::flow_records::FlowRecords;
@@ -8,8 +9,8 @@ use crate::config::{Config, FileRecords};
 use crate::detect::{Detector, Labels};
 use crate::lineage::Lineage;
 use crate::model::{
-    BootTime, Coverage, Event, FileAccess, Flow, Health, HookState, HookStatus, KernelTotals,
-    LostDetail, Observation, Origin, ProcessKey, Record, Scope,
+    BlindKind, BlindUse, BootTime, Coverage, Event, FileAccess, Flow, Health, HookState,
+    HookStatus, KernelTotals, LostDetail, Observation, Origin, ProcessKey, Record, Scope,
 };
 use crate::outlet::Outlets;
 
@@ -25,6 +26,8 @@ pub struct Pipeline {
     started: BootTime,
     /// Lost detail at the last health record, and at the last round.
     lost_before: u64,
+    /// Uses of blind spots since the last health record.
+    blind: BTreeMap<BlindKind, u64>,
     lost_seen: u64,
 }
 
@@ -59,6 +62,7 @@ impl Pipeline {
             outlets,
             started,
             lost_before: 0,
+            blind: BTreeMap::new(),
             lost_seen: 0,
             config: config.clone(),
         })
@@ -87,6 +91,7 @@ impl Pipeline {
                     self.tell_exec(observation.at, exec.process);
                 }
                 Event::File(access) => self.tell_file(observation.at, access),
+                Event::Blind(using) => self.tell_blind(observation.at, using, hooks),
                 _ => {}
             }
             let mut placed = self.attribution.observe(observation, &mut self.lineage);
@@ -154,6 +159,31 @@ impl Pipeline {
         });
     }
 
+    fn tell_blind(&mut self, at: BootTime, using: &BlindUse, hooks: &[HookStatus]) {
+        // Where files are observed in the kernel's own open, the ones that io_uring opens are seen as well.
+        let own_open = |hook: &HookStatus| {
+            hook.state == HookState::Ok
+                && ["lsm/", "fentry/"]
+                    .iter()
+                    .any(|kind| hook.method.starts_with(kind))
+                && hook.method.ends_with("file_open")
+        };
+        if using.opens_file && hooks.iter().any(own_open) {
+            return;
+        }
+        let job = self.lineage.job(using.process);
+        if let Some(job) = &job {
+            self.detector.blind(job, using.kind);
+        }
+        *self.blind.entry(using.kind).or_default() += 1;
+        self.outlets.publish(&Record::Blind {
+            at,
+            using: Arc::new(using.clone()),
+            process: self.lineage.process(using.process).cloned(),
+            job,
+        });
+    }
+
     /// Makes a health record. `totals` are of the same drain as the last round's observations.
     pub fn health(&mut self, at: BootTime, totals: KernelTotals, mut sensor: SensorHealth) {
         let (wire_bytes, app_bytes) = self.attribution.settle(totals);
@@ -170,6 +200,7 @@ impl Pipeline {
             app_bytes,
             hooks: sensor.hooks,
             lost: sensor.lost,
+            blind: std::mem::take(&mut self.blind),
             coverage,
             live_flows: sensor.live_flows,
             live_processes,

@@ -67,6 +67,7 @@ impl Counters {
             ("exec", "ring_full", counters::LOST_EXEC),
             ("exit", "ring_full", counters::LOST_EXIT),
             ("file", "ring_full", counters::LOST_FILE),
+            ("blind", "ring_full", counters::LOST_BLIND),
             ("exec", "truncated", counters::EXEC_TRUNCATED),
             ("file", "truncated", counters::FILE_TRUNCATED),
             ("file", "unreadable", counters::FILE_UNREADABLE),

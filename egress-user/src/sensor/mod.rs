@@ -4,6 +4,7 @@
 //! them. Out: [`Observation`]s in the order of their time. [`Sensor::poll`] reads the slots first and the rings after, so
 //! that whoever owns a byte has been told before the byte.
 
+pub mod blind;
 pub mod bounded;
 pub mod cgroups;
 pub mod clock;

@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 
 use super::Outlet;
 use super::shown::Escaped;
-use crate::model::{Flow, Health, Record, Rule};
+use crate::model::{BlindKind, Flow, Health, Record, Rule};
 
 mod collector;
 mod format;
@@ -42,6 +42,7 @@ struct State {
     health: Option<Arc<Health>>,
     alerts: BTreeMap<Rule, u64>,
     execs: u64,
+    blind: BTreeMap<BlindKind, u64>,
 }
 
 impl Numbers {
@@ -64,6 +65,7 @@ impl Metrics {
             ]
             .into(),
             execs: 0,
+            blind: BlindKind::ALL.map(|kind| (kind, 0)).into(),
         })));
         let mut registry = Registry::with_prefix("egress");
         registry.register_collector(Box::new(Arc::clone(&numbers)));
@@ -111,6 +113,7 @@ impl Outlet for MetricsOutlet {
             }
             Record::Exec { .. } => self.0.lock().execs += 1,
             Record::File { .. } => {}
+            Record::Blind { using, .. } => *self.0.lock().blind.entry(using.kind).or_default() += 1,
             Record::Health(health) => self.0.lock().health = Some(Arc::clone(health)),
             Record::Alert(alert) => *self.0.lock().alerts.entry(alert.rule).or_default() += 1,
         }
