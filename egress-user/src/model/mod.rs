@@ -20,7 +20,7 @@ mod time;
 pub use alert::{Alert, FileEvidence, Rule, Signal, SignalKind};
 pub use blind::{BlindKind, BlindUse};
 pub use destination::{Destination, Scope, Transport};
-pub use doctor::{BlindSpot, DoctorReport, Verdict};
+pub use doctor::{BlindSpot, BlindUser, DoctorReport, Verdict};
 pub use file::{Access, FileAccess, FileId, FileRef};
 pub use flow::{Attribution, Direction, Flow, FlowDelta, FlowId, Reason};
 pub use health::{Coverage, Health, HookState, HookStatus, KernelTotals, Ledger, LostDetail};

@@ -73,6 +73,9 @@ impl Pipeline {
         for observation in observations {
             self.lineage.observe(observation);
             self.attribution.observe(observation, &mut self.lineage);
+            if let Event::Blind(using) = &observation.event {
+                self.tell_blind(observation.at, using, &[]);
+            }
         }
     }
 

@@ -27,6 +27,7 @@ pub mod proc;
 mod rings;
 pub mod sockets;
 pub mod tracefs;
+pub mod uses;
 
 use std::path::Path;
 
@@ -129,7 +130,7 @@ impl Sensor {
         })
     }
 
-    /// What was there before us: processes, then the sockets they hold. To be called once, after [`Self::start`].
+    /// What was there before us: processes, then the sockets they hold, then the blind spots in use. To be called once, after [`Self::start`].
     #[must_use]
     pub fn seed(&self) -> Vec<Observation> {
         let root = Path::new("/proc");
@@ -137,6 +138,9 @@ impl Sensor {
         let sockets = sockets::sockets(root);
         found.extend(sockets.observations);
         gaps.merge(sockets.gaps);
+        let (blind, more) = uses::seed(root);
+        found.extend(blind);
+        gaps.merge(more);
         for (what, gap) in gaps.iter() {
             log::info!(
                 "of what was there before, {what} could not be read {} times; first: {}",

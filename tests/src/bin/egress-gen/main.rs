@@ -4,12 +4,14 @@
 //! they listen and one for each connection, and end when their standard input does.
 #![deny(unsafe_code)]
 
+mod blind;
 mod http;
 mod open;
 mod raw;
 mod repeat;
 mod send;
 mod sink;
+mod uring;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -94,6 +96,23 @@ enum Command {
         #[arg(long)]
         dir: PathBuf,
     },
+    /// Asks for what hooks see only in part.
+    Blind {
+        /// Which.
+        #[arg(long)]
+        kind: blind::Kind,
+        /// Keep it until standard input ends.
+        #[arg(long)]
+        hold: bool,
+    },
+    /// Opens a file by io_uring.
+    UringOpen {
+        /// Which.
+        #[arg(long)]
+        path: PathBuf,
+    },
+    /// One TCP connection, sending by io_uring.
+    UringSend(Upload),
     /// Opens prepared pairs of files by a path that another thread changes all the time.
     OpenRace {
         /// Where they lie.
@@ -141,6 +160,9 @@ fn main() -> anyhow::Result<()> {
         } => sink::tcp(listen, close_after)?,
         Command::UdpSink { listen, echo } => sink::udp(listen, echo)?,
         Command::Http { listen } => http::serve(listen)?,
+        Command::Blind { kind, hold } => blind::ask(kind, hold)?,
+        Command::UringOpen { path } => print(&blind::open(&path)?),
+        Command::UringSend(upload) => print(&blind::send(&upload)?),
         Command::OpenKinds { dir } => print(&open::kinds(&dir)?),
         Command::OpenRace { dir, pairs } => print(&open::race(&dir, pairs)?),
     }
