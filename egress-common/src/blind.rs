@@ -30,7 +30,7 @@ pub const IORING_OP_OPENAT: u8 = 18;
 pub const IORING_OP_OPENAT2: u8 = 28;
 /// Makes a socket.
 pub const IORING_OP_SOCKET: u8 = 45;
-/// A command of the file's own: a socket option, a request to an NVMe device, ...
+/// A command that the file itself understands: a socket option, a request to a disk, ...
 pub const IORING_OP_URING_CMD: u8 = 46;
 /// Receives into memory that the network card fills.
 pub const IORING_OP_RECV_ZC: u8 = 58;

@@ -112,11 +112,11 @@ fn each_use_is_told_once_with_its_process() -> Result<()> {
         }
     }
     // Where files are observed in the kernel's own open this would be told as a file; here, no hook sees it.
-    let opened = of(&records, "file").any(|record| {
+    let also_file = of(&records, "file").any(|record| {
         number(record, "process.pid") == Some(opener) && text(record, "file.path") == file.to_str()
     });
     ensure!(
-        !opened,
+        !also_file,
         "{} is told as a file, and as a blind spot",
         file.display()
     );

@@ -40,13 +40,13 @@ pub enum Kind {
 
 /// Asks for it.
 pub fn ask(kind: Kind, hold: bool) -> Result<()> {
-    let mut held: Vec<Box<dyn Any>> = Vec::new();
+    let mut things: Vec<Box<dyn Any>> = Vec::new();
     for _ in 0..TIMES {
         match kind {
-            Kind::Xdp => held.push(Box::new(xdp()?)),
-            Kind::PacketRing => held.push(Box::new(packet_ring()?)),
-            Kind::Raw => held.push(Box::new(raw(AddressFamily::INET, ipproto::ICMP)?)),
-            Kind::Raw6 => held.push(Box::new(raw(AddressFamily::INET6, ipproto::ICMPV6)?)),
+            Kind::Xdp => things.push(Box::new(xdp()?)),
+            Kind::PacketRing => things.push(Box::new(packet_ring()?)),
+            Kind::Raw => things.push(Box::new(raw(AddressFamily::INET, ipproto::ICMP)?)),
+            Kind::Raw6 => things.push(Box::new(raw(AddressFamily::INET6, ipproto::ICMPV6)?)),
             Kind::Vsock => {
                 // Not every kernel has it; that it was asked for is what is told.
                 let _ = socket(AddressFamily::VSOCK, SocketType::STREAM);
@@ -54,7 +54,7 @@ pub fn ask(kind: Kind, hold: bool) -> Result<()> {
             Kind::UringSocket => {
                 let mut ring = Ring::new().context("io_uring")?;
                 ring.socket(libc::AF_INET, libc::SOCK_DGRAM)?;
-                held.push(Box::new(ring));
+                things.push(Box::new(ring));
             }
             Kind::Common => common()?,
         }
