@@ -15,6 +15,7 @@ use crate::model::{
 };
 
 mod alert;
+mod blind;
 
 impl<'a> Document<'a> {
     /// The line of a record.
@@ -63,18 +64,11 @@ impl<'a> Document<'a> {
                 process,
                 job,
             } => {
-                let mut document = Self::of(host, *at, "blind_spot", &["host"], &["info"]);
-                match process {
-                    Some(process) => document.set_process(process, host),
-                    None => document.process = Some(bare(using.process)),
+                let mut document = Self::blind_spot(*at, using, host);
+                if let Some(process) = process {
+                    document.set_process(process, host);
                 }
-                document.egress.netns = Some(using.netns).filter(|netns| *netns != 0);
                 document.egress.job = job.as_deref().map(job_of);
-                document.egress.blind_spot = Some(ecs::BlindSpot {
-                    kind: using.kind.name(),
-                    operation: &using.operation,
-                    why: using.why,
-                });
                 document
             }
             Record::Health(health) => Self::health(health, host),
@@ -220,13 +214,7 @@ impl<'a> Document<'a> {
                 count: lost.count,
             })
             .collect();
-        let blind = health.blind.iter();
-        egress.blind_spots = blind
-            .map(|(kind, uses)| ecs::BlindSpotUses {
-                kind: kind.name(),
-                uses: *uses,
-            })
-            .collect();
+        egress.blind_spots = blind::uses(health);
         egress.started = Some(time(host, health.started));
         egress.live_flows = Some(health.live_flows);
         egress.live_processes = Some(health.live_processes);
