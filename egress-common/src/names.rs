@@ -76,7 +76,7 @@ pub const PROG_ANSWER: &str = "egress_answer";
 pub const PROG_HELLO: &str = "egress_hello";
 /// io_uring requests: `tp_btf/io_uring_submit_req`.
 pub const PROG_IO_URING: &str = "egress_uring";
-/// Sockets that other hooks cannot see: `tracepoint/syscalls/sys_exit_socket`.
+/// Sockets that other hooks see only in part: `tracepoint/syscalls/sys_enter_socket`.
 pub const PROG_SOCKET: &str = "egress_socket";
 /// Packet rings and queue bypass: `tracepoint/syscalls/sys_enter_setsockopt`.
 pub const PROG_SOCKOPT: &str = "egress_sockopt";

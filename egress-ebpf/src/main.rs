@@ -3,7 +3,7 @@
 //! In: kernel events. Out: bytes summed in slots and counters (maps), detail in rings.
 //! One file per thing observed: [`send`] (application bytes), [`wire`] (packets), [`sockets`] (state, direction,
 //! destinations), [`processes`] (fork, exec, exit), [`files`] (opens), [`xmit`] (devices), [`names`] (DNS answers, TLS and
-//! QUIC hellos). [`slots`] finds the place of a byte,
+//! QUIC hellos), [`blind`] (what the others cannot see). [`slots`] finds the place of a byte,
 //! [`emit`] is the only way into a ring, [`kread`] the only way to read kernel memory by offset, [`path`] walks names.
 //!
 //! Everything here is unsafe by nature: the verifier, not the compiler, proves each program's memory accesses before
@@ -38,6 +38,7 @@
     reason = "the program macros hand contexts over by value"
 )]
 
+mod blind;
 mod count;
 mod emit;
 mod files;

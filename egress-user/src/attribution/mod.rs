@@ -142,7 +142,11 @@ impl Attribution {
                         .retain(|_, seen| seen.saturating_add(ORPHAN_NS) > at);
                 }
             }
-            Event::Fork { .. } | Event::Exec(_) | Event::Exit { .. } | Event::File(_) => {}
+            Event::Fork { .. }
+            | Event::Exec(_)
+            | Event::Exit { .. }
+            | Event::File(_)
+            | Event::Blind(_) => {}
         }
         self.next_flow()
     }

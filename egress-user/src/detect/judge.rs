@@ -272,6 +272,7 @@ pub(super) fn alert(
         rx_bytes: pair.moved.rx,
         first: pair.first,
         last: end.unwrap_or(at),
+        blind: Vec::new(),
         coverage,
     }
 }

@@ -29,7 +29,11 @@ impl Lineage {
                 self.files.age(at);
                 self.staging.age(at);
             }
-            Event::Tick | Event::SocketOwner(_) | Event::Name(_) | Event::Flow(_) => {}
+            Event::Tick
+            | Event::SocketOwner(_)
+            | Event::Name(_)
+            | Event::Flow(_)
+            | Event::Blind(_) => {}
         }
     }
 

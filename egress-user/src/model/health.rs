@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{BootTime, Counts, Interfaces, Reason};
+use super::{BlindKind, BootTime, Counts, Interfaces, Reason};
 
 /// The byte ledger. Always `attributed + sum(unattributed) == total`, for bytes and for packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -118,6 +118,8 @@ pub struct Health {
     pub hooks: Vec<HookStatus>,
     /// Lost detail since start, every known pair, zero included.
     pub lost: Vec<LostDetail>,
+    /// Uses of blind spots told since the last health record; a use that goes on is told once a minute.
+    pub blind: BTreeMap<BlindKind, u64>,
     /// How well we saw, in the interval that ends here.
     pub coverage: Coverage,
     /// Slots in use.

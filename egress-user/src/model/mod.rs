@@ -4,6 +4,7 @@
 //! touches the operating system, so that a recording means the same everywhere.
 
 mod alert;
+mod blind;
 mod destination;
 mod doctor;
 mod file;
@@ -22,8 +23,9 @@ mod time;
 mod told;
 
 pub use alert::{Alert, FileEvidence, Rule, Signal, SignalKind};
+pub use blind::{BlindKind, BlindUse};
 pub use destination::{Destination, Scope, Transport};
-pub use doctor::{BlindSpot, DoctorReport, Verdict};
+pub use doctor::{BlindSpot, BlindUser, DoctorReport, Verdict};
 pub use file::{Access, FileAccess, FileId, FileRef};
 pub use flow::{Attribution, Direction, Flow, FlowDelta, FlowId, Reason};
 pub use gap::{Gap, GapReason};

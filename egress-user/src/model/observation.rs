@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::{BootTime, FileAccess, FileRef, FlowDelta, Identity, NamePayload, ProcessKey, Text};
+use super::{
+    BlindUse, BootTime, FileAccess, FileRef, FlowDelta, Identity, NamePayload, ProcessKey, Text,
+};
 
 /// One thing that happened, and when.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub enum Event {
     },
     /// A process opened a file.
     File(FileAccess),
+    /// A process uses what hooks see only in part.
+    Blind(BlindUse),
     /// A socket that was there before us belongs to a process.
     SocketOwner(SocketOwner),
     /// A packet told a name.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Alert, BootTime, FileAccess, Flow, Gap, Health, HostAlert, Job, Process};
+use super::{Alert, BlindUse, BootTime, FileAccess, Flow, Gap, Health, HostAlert, Job, Process};
 
 /// One record, handed to every outlet.
 #[derive(Clone, Debug)]
@@ -30,6 +30,17 @@ pub enum Record {
         labels: Vec<String>,
         /// Who, when known.
         process: Option<Arc<Process>>,
+    },
+    /// A process uses what hooks see only in part.
+    Blind {
+        /// When.
+        at: BootTime,
+        /// What, and which process.
+        using: Arc<BlindUse>,
+        /// Who, when known.
+        process: Option<Arc<Process>>,
+        /// Its job, when known.
+        job: Option<Arc<Job>>,
     },
     /// State of the daemon.
     Health(Arc<Health>),

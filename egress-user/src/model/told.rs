@@ -88,6 +88,7 @@ impl Told {
             Record::Health(health) => Some(Self::Counters(health.epoch, Box::new(health.counted))),
             Record::Exec { .. }
             | Record::File { .. }
+            | Record::Blind { .. }
             | Record::Alert(_)
             | Record::HostAlert(_)
             | Record::Gap(_) => None,

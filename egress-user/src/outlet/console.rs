@@ -240,7 +240,11 @@ impl Outlet for Console {
             Record::HostAlert(alert) => {
                 self.raise(alert.at, &HostAlertSentence(alert), &alert.id);
             }
-            Record::Exec { .. } | Record::File { .. } | Record::Health(_) | Record::Gap(_) => {}
+            Record::Exec { .. }
+            | Record::File { .. }
+            | Record::Blind { .. }
+            | Record::Health(_)
+            | Record::Gap(_) => {}
         }
         Ok(())
     }

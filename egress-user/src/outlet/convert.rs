@@ -15,6 +15,7 @@ use crate::model::{
 };
 
 mod alert;
+mod blind;
 mod interfaces;
 
 impl<'a> Document<'a> {
@@ -58,6 +59,19 @@ impl<'a> Document<'a> {
                 document.egress.labels = labels.iter().map(|label| Shown(Escaped(label))).collect();
                 document
             }
+            Record::Blind {
+                at,
+                using,
+                process,
+                job,
+            } => {
+                let mut document = Self::blind_spot(*at, using, host);
+                if let Some(process) = process {
+                    document.set_process(process, host);
+                }
+                document.egress.job = job.as_deref().map(job_of);
+                document
+            }
             Record::Health(health) => Self::health(health, host),
             Record::Alert(alert) => Self::alert(alert, host),
             Record::Gap(gap) => Self::gap(gap, host),
@@ -91,6 +105,7 @@ impl<'a> Document<'a> {
                     "flow" => "egress.flow",
                     "exec" => "egress.exec",
                     "file" => "egress.file",
+                    "blind_spot" => "egress.blind_spot",
                     "alert" => "egress.alert",
                     "gap" => "egress.gap",
                     _ => "egress.health",
@@ -197,6 +212,7 @@ impl<'a> Document<'a> {
         egress.interfaces = health.interfaces.as_ref().map(interfaces::interfaces);
         egress.hooks = health.hooks.iter().map(hook).collect();
         egress.lost = health.lost.iter().map(lost).collect();
+        egress.blind_spots = blind::uses(health);
         egress.started = Some(time(host, health.started));
         egress.counting_since = Some(time(host, health.attached));
         egress.live_flows = Some(health.live_flows);

@@ -120,7 +120,7 @@ pub struct Event<'a> {
     #[schemars(extend("enum" = ["event", "alert"]))]
     pub kind: &'static str,
     /// What kind of record this is.
-    #[schemars(extend("enum" = ["flow", "exec", "file", "health", "alert", "gap"]))]
+    #[schemars(extend("enum" = ["flow", "exec", "file", "blind_spot", "health", "alert", "gap"]))]
     pub action: &'static str,
     /// ECS categories.
     pub category: Vec<&'static str>,

@@ -116,7 +116,7 @@ impl Outlets {
             Record::Alert(_) | Record::HostAlert(_) | Record::Health(_) | Record::Gap(_) => {
                 QUEUE_CAPACITY
             }
-            Record::Flow(_) | Record::Exec { .. } | Record::File { .. } => {
+            Record::Flow(_) | Record::Exec { .. } | Record::File { .. } | Record::Blind { .. } => {
                 QUEUE_CAPACITY - QUEUE_RESERVE
             }
         };

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Access, Alert, Attribution, Clock, Container, Coverage, CoverageEvidence, CoverageLoss,
-    Destination, DeviceState, Direction, FileAccess, FileEvidence, FileId, FileRef, Flow,
-    FlowDelta, FlowId, Gap, GapReason, Health, HookState, HookStatus, HostAlert, Identity,
+    Access, Alert, Attribution, BlindKind, BlindUse, Clock, Container, Coverage, CoverageEvidence,
+    CoverageLoss, Destination, DeviceState, Direction, FileAccess, FileEvidence, FileId, FileRef,
+    Flow, FlowDelta, FlowId, Gap, GapReason, Health, HookState, HookStatus, HostAlert, Identity,
     Interface, Interfaces, Job, JobId, Ledger, LostDetail, Mark, NameSource, Named, Process,
     ProcessKey, Reason, Record, Rule, Scheduler, Scope, Script, Signal, SignalKind, Stdio, Text,
     Transmitted, Transport,
@@ -185,6 +185,22 @@ pub(crate) fn file_opened() -> Record {
     }
 }
 
+pub(crate) fn blind_spot(process: Option<Arc<Process>>) -> Record {
+    Record::Blind {
+        at: 5_600_000_000,
+        using: Arc::new(BlindUse {
+            process: self::process().key,
+            kind: BlindKind::PacketRing,
+            operation: "setsockopt(SOL_PACKET, PACKET_TX_RING)".into(),
+            why: "frames are sent from shared memory",
+            opens_file: false,
+            netns: 4_026_531_840,
+        }),
+        job: process.as_ref().map(|_| job()),
+        process,
+    }
+}
+
 pub(crate) fn alert() -> Record {
     let signal = |kind, holds, value, baseline| Signal {
         kind,
@@ -220,7 +236,8 @@ pub(crate) fn alert() -> Record {
         rx_bytes: 4_000,
         first: 5_000_000_000,
         last: 8_000_000_000,
-        coverage: Coverage::Full,
+        blind: vec![BlindKind::IoUring, BlindKind::RawSocket],
+        coverage: Coverage::Degraded,
     }))
 }
 
@@ -308,6 +325,7 @@ pub(crate) fn health_of(total: u64) -> Health {
             cause: "ring_full",
             count: 3,
         }],
+        blind: BTreeMap::from([(BlindKind::XdpSocket, 2)]),
         coverage: Coverage::Degraded,
         live_flows: 5,
         live_processes: 120,
@@ -348,6 +366,8 @@ pub(crate) fn all() -> Vec<Record> {
         Record::Flow(Arc::new(orphan)),
         exec(),
         file_opened(),
+        blind_spot(Some(process())),
+        blind_spot(None),
         alert(),
         host_alert(),
         health(),

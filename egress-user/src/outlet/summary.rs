@@ -137,6 +137,14 @@ impl fmt::Display for AlertSentence<'_> {
                 write!(f, " and {} more sensitive files", sensitive - 1)?;
             }
         }
+        for (at, kind) in alert.blind.iter().enumerate() {
+            let before = if at == 0 {
+                "; seen only in part: it uses"
+            } else {
+                ","
+            };
+            write!(f, "{before} {}", kind.name())?;
+        }
         Ok(())
     }
 }

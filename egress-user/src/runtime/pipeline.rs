@@ -1,5 +1,6 @@
 //! One round: observations through lineage, attribution and detection to the outlets.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::flow_records::FlowRecords;
@@ -8,9 +9,9 @@ use crate::config::{Config, FileRecords};
 use crate::detect::{CoverageWatch, Detector, Labels};
 use crate::lineage::{Glimpse, Lineage};
 use crate::model::{
-    BootTime, Counts, Coverage, Event, FileAccess, Flow, FlowDelta, Gap, Health, HookState,
-    HookStatus, Interfaces, KernelTotals, LostDetail, Observation, Origin, ProcessKey, Record,
-    Scope,
+    BlindKind, BlindUse, BootTime, Counts, Coverage, Event, FileAccess, Flow, FlowDelta, Gap,
+    Health, HookState, HookStatus, Interfaces, KernelTotals, LostDetail, Observation, Origin,
+    ProcessKey, Record, Scope,
 };
 use crate::outlet::{JournalCell, Outlets};
 
@@ -28,6 +29,8 @@ pub struct Pipeline {
     attached: BootTime,
     /// Lost detail at the last health record, and at the last round.
     lost_before: u64,
+    /// Uses of blind spots since the last health record.
+    blind: BTreeMap<BlindKind, u64>,
     lost_seen: u64,
 }
 
@@ -68,6 +71,7 @@ impl Pipeline {
             started,
             attached: started,
             lost_before: 0,
+            blind: BTreeMap::new(),
             lost_seen: 0,
             config: config.clone(),
         })
@@ -113,6 +117,9 @@ impl Pipeline {
         for observation in observations {
             self.lineage.observe(observation);
             self.attribution.observe(observation, &mut self.lineage);
+            if let Event::Blind(using) = &observation.event {
+                self.tell_blind(observation.at, using, &[]);
+            }
         }
     }
 
@@ -131,6 +138,7 @@ impl Pipeline {
                     self.tell_exec(observation.at, exec.process);
                 }
                 Event::File(access) => self.tell_file(observation.at, access),
+                Event::Blind(using) => self.tell_blind(observation.at, using, hooks),
                 _ => {}
             }
             let mut placed = self.attribution.observe(observation, &mut self.lineage);
@@ -200,6 +208,31 @@ impl Pipeline {
         });
     }
 
+    fn tell_blind(&mut self, at: BootTime, using: &BlindUse, hooks: &[HookStatus]) {
+        // Where files are observed in the kernel's own open, the ones that io_uring opens are seen as well.
+        let own_open = |hook: &HookStatus| {
+            hook.state == HookState::Ok
+                && ["lsm/", "fentry/"]
+                    .iter()
+                    .any(|kind| hook.method.starts_with(kind))
+                && hook.method.ends_with("file_open")
+        };
+        if using.opens_file && hooks.iter().any(own_open) {
+            return;
+        }
+        let job = self.lineage.job(using.process);
+        if let Some(job) = &job {
+            self.detector.blind(job, using.kind);
+        }
+        *self.blind.entry(using.kind).or_default() += 1;
+        self.outlets.publish(&Record::Blind {
+            at,
+            using: Arc::new(using.clone()),
+            process: self.lineage.process(using.process).cloned(),
+            job,
+        });
+    }
+
     /// Makes a health record. `totals` are of the same drain as the last round's observations.
     pub fn health(&mut self, at: BootTime, totals: KernelTotals, mut sensor: SensorHealth) {
         let (wire_bytes, app_bytes) = self.attribution.settle(totals);
@@ -222,6 +255,7 @@ impl Pipeline {
             interfaces: sensor.interfaces,
             hooks: sensor.hooks,
             lost: sensor.lost,
+            blind: std::mem::take(&mut self.blind),
             coverage,
             live_flows: sensor.live_flows,
             live_processes,

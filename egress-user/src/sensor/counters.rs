@@ -129,6 +129,7 @@ impl Counters {
             ("file", "ring_full", counters::LOST_FILE),
             ("name", "ring_full", counters::LOST_NAME),
             ("name", "truncated", counters::NAME_TRUNCATED),
+            ("blind", "ring_full", counters::LOST_BLIND),
             ("exec", "truncated", counters::EXEC_TRUNCATED),
             ("file", "truncated", counters::FILE_TRUNCATED),
             ("file", "unreadable", counters::FILE_UNREADABLE),

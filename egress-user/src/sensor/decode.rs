@@ -30,6 +30,12 @@ pub enum DecodeError {
         /// `Header::kind`.
         kind: u16,
     },
+    /// Not a blind spot that the kernel side tells.
+    #[error("a blind-spot record of {what} says nothing that is told")]
+    UnknownUse {
+        /// `Blind::what`.
+        what: u16,
+    },
     /// The parts of the tail claim more bytes than there are.
     #[error("a part of the tail claims {claimed} bytes, but {left} are left")]
     TailTooShort {
@@ -47,6 +53,7 @@ impl DecodeError {
         match self {
             Self::TooShort { .. } => "too_short",
             Self::UnknownKind { .. } => "unknown_kind",
+            Self::UnknownUse { .. } => "unknown_use",
             Self::TailTooShort { .. } => "tail_too_short",
         }
     }
@@ -92,6 +99,11 @@ pub fn process_record(bytes: &[u8]) -> Result<Observation, DecodeError> {
                 process: process(&header),
                 code: exit.code,
             }
+        }
+        records::KIND_BLIND => {
+            let (blind, _) = fixed::<records::Blind>(bytes)?;
+            let unknown = DecodeError::UnknownUse { what: blind.what };
+            Event::Blind(super::blind::use_of(&blind).ok_or(unknown)?)
         }
         kind => return Err(DecodeError::UnknownKind { kind }),
     };

@@ -288,6 +288,30 @@ pub const HOOKS: &[Hook] = &[
             "files opened by creat(2)",
         )
     },
+    Hook {
+        optional: true,
+        ..hook(
+            "io_uring",
+            names::PROG_IO_URING,
+            Method::BtfTracepoint("io_uring_submit_req"),
+            &[CURRENT[0], CURRENT[1], CURRENT[2], "kiocb_opcode"],
+            "who uses io_uring operations that other hooks do not see",
+        )
+    },
+    hook(
+        "socket",
+        names::PROG_SOCKET,
+        Method::SyscallTracepoint("sys_enter_socket"),
+        &CURRENT,
+        "who makes packet, XDP, raw and vsock sockets",
+    ),
+    hook(
+        "sockopt",
+        names::PROG_SOCKOPT,
+        Method::SyscallTracepoint("sys_enter_setsockopt"),
+        &CURRENT,
+        "who uses packet and XDP rings, or bypasses queues",
+    ),
 ];
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! diagnostics for what was there before them. Out: [`Observation`]s in the order of their time. [`Sensor::poll`] reads
 //! the slots first and the rings after, so that whoever owns a byte has been told before the byte.
 
+pub mod blind;
 pub mod bounded;
 pub mod cgroups;
 pub mod clock;
@@ -30,6 +31,7 @@ mod rings;
 pub mod sockets;
 mod start;
 pub mod tracefs;
+pub mod uses;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -109,7 +111,8 @@ pub struct Drain {
 }
 
 impl Sensor {
-    /// What was there before us: processes, then the sockets they hold. To be called once, after [`Self::start`].
+    /// What was there before us: processes, then the sockets they hold, then the blind spots in use. To be called once,
+    /// after [`Self::start`].
     #[must_use]
     pub fn seed(&self) -> Vec<Observation> {
         let root = Path::new("/proc");
@@ -117,6 +120,9 @@ impl Sensor {
         let sockets = sockets::sockets(root);
         found.extend(sockets.observations);
         gaps.merge(sockets.gaps);
+        let (blind, more) = uses::seed(root);
+        found.extend(blind);
+        gaps.merge(more);
         for (what, gap) in gaps.iter() {
             log::info!(
                 "of what was there before, {what} could not be read {} times; first: {}",

@@ -33,6 +33,7 @@ fn health(at: u64, total: u64, kernel: u64, unseen: u64) -> Health {
         epoch: 0,
         counted: Counts::default(),
         live_names: 0,
+        blind: BTreeMap::new(),
         app_bytes: ledger.clone(),
         wire_bytes: ledger,
         interfaces: Some(Interfaces {

@@ -45,6 +45,7 @@ impl<'a> Document<'a> {
             rx_bytes: alert.rx_bytes,
             first: time(host, alert.first),
             last: time(host, alert.last),
+            blind_spots: alert.blind.iter().map(|kind| kind.name()).collect(),
             coverage: coverage(alert.coverage),
         });
         egress.coverage = Some(coverage(alert.coverage));

@@ -51,13 +51,13 @@ pub struct Egress<'a> {
     /// Flow, alert: how `destination.domain` is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination_name: Option<DestinationName<'a>>,
-    /// Flow, exec: network namespace (inode number); absent when not known.
+    /// Flow, exec, blind spot: network namespace (inode number); absent when not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netns: Option<u32>,
-    /// Flow, exec, alert: what runs again and again.
+    /// Flow, exec, blind spot, alert: what runs again and again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<Job<'a>>,
-    /// Flow, exec, file, alert: name of who logged in, kept over sudo and su.
+    /// Flow, exec, file, blind spot, alert: name of who logged in, kept over sudo and su.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub login_user: Option<Name<'a>>,
     /// Their user id.
@@ -109,6 +109,12 @@ pub struct Egress<'a> {
     /// Health: detail that was lost, since start; gap: in it. Totals never are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<Lost>,
+    /// Blind spot: what is used that hooks see only in part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blind_spot: Option<BlindSpot<'a>>,
+    /// Health: blind spots in use since the last health record.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blind_spots: Vec<BlindSpotUses>,
     /// Health: since when the daemon runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
@@ -225,9 +231,36 @@ pub struct AlertFields<'a> {
     /// End of the last transfer.
     #[schemars(extend("format" = "date-time"))]
     pub last: Time,
+    /// What the job has used that hooks see only in part: kinds as in `egress.blind_spot.kind`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blind_spots: Vec<&'static str>,
     /// As `egress.coverage`.
     #[schemars(extend("enum" = ["full", "degraded"]))]
     pub coverage: &'static str,
+}
+
+/// `egress.blind_spot`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct BlindSpot<'a> {
+    /// Which kind.
+    #[schemars(extend("enum" = ["io_uring", "packet_socket", "packet_ring", "xdp_socket", "raw_socket", "vsock", "queue_bypass"]))]
+    pub kind: &'static str,
+    /// What the process asked for, in the kernel's terms.
+    pub operation: &'a str,
+    /// What the hooks see of it, and what not.
+    pub why: &'static str,
+}
+
+/// One of `egress.blind_spots`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct BlindSpotUses {
+    /// As `egress.blind_spot.kind`.
+    #[schemars(extend("enum" = ["io_uring", "packet_socket", "packet_ring", "xdp_socket", "raw_socket", "vsock", "queue_bypass"]))]
+    pub kind: &'static str,
+    /// Uses that were told; one that goes on is told once a minute.
+    pub uses: u64,
 }
 
 /// One of `egress.evidence`: a signal.

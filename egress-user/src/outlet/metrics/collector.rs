@@ -104,6 +104,13 @@ impl Out<'_> {
         level(&mut metric, &[("version", env!("CARGO_PKG_VERSION"))], 1)?;
         let metric = self.counter("exec", "Programs executed.")?;
         ConstCounter::new(state.execs).encode(metric)?;
+        let mut metric = self.counter(
+            "blind_spot_uses",
+            "Uses of what hooks see only in part, by kind. One that goes on counts once a minute, process and operation.",
+        )?;
+        for (kind, uses) in &state.blind {
+            count(&mut metric, &[("kind", kind.name())], *uses)?;
+        }
         let mut metric = self.counter("alerts", "Alerts raised, by rule.")?;
         for (rule, alerts) in &state.alerts {
             count(&mut metric, &[("rule", rule_id(*rule))], *alerts)?;

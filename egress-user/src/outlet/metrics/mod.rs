@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 
 use super::Outlet;
 use super::shown::Escaped;
-use crate::model::{Flow, GapReason, Health, Record, Rule};
+use crate::model::{BlindKind, Flow, GapReason, Health, Record, Rule};
 
 mod collector;
 mod format;
@@ -45,6 +45,7 @@ struct State {
     execs: u64,
     /// Gaps, and their length, ns.
     gaps: BTreeMap<GapReason, (u64, u64)>,
+    blind: BTreeMap<BlindKind, u64>,
 }
 
 impl Numbers {
@@ -73,6 +74,7 @@ impl Metrics {
                 (GapReason::Upgrade, (0, 0)),
             ]
             .into(),
+            blind: BlindKind::ALL.map(|kind| (kind, 0)).into(),
         })));
         let mut registry = Registry::with_prefix("egress");
         registry.register_collector(Box::new(Arc::clone(&numbers)));
@@ -120,6 +122,7 @@ impl Outlet for MetricsOutlet {
             }
             Record::Exec { .. } => self.0.lock().execs += 1,
             Record::File { .. } => {}
+            Record::Blind { using, .. } => *self.0.lock().blind.entry(using.kind).or_default() += 1,
             Record::Health(health) => self.0.lock().health = Some(Arc::clone(health)),
             Record::HostAlert(_) => self.0.lock().host_alerts += 1,
             Record::Alert(alert) => *self.0.lock().alerts.entry(alert.rule).or_default() += 1,

@@ -389,3 +389,37 @@ proptest! {
         prop_assert_eq!(exec.args, vec![Text::from(parts[4].clone())]);
     }
 }
+
+#[test]
+fn a_blind_spot_is_read() {
+    let mut record = records::Blind {
+        header: Header {
+            kind: records::KIND_BLIND,
+            tgid: 7,
+            at_ns: 99,
+            start_ns: 42,
+            ..Header::default()
+        },
+        what: records::BLIND_IO_URING,
+        detail: 18,
+        netns: 5,
+        ..records::Blind::default()
+    };
+    let told = process_record(record.as_bytes()).expect("whole");
+    let Event::Blind(using) = told.event else {
+        panic!("{told:?}")
+    };
+    let process = ProcessKey {
+        tgid: 7,
+        start_ns: 42,
+    };
+    assert_eq!((told.at, using.process, using.netns), (99, process, 5));
+    assert_eq!(using.operation, "IORING_OP_OPENAT");
+    assert!(using.opens_file);
+    record.what = 9;
+    let error = process_record(record.as_bytes()).expect_err("nothing that is told");
+    assert_eq!(error, DecodeError::UnknownUse { what: 9 });
+    let short = record.as_bytes().split_last().expect("not empty").1;
+    let error = process_record(short).expect_err("too short");
+    assert_eq!(error.cause(), "too_short");
+}

@@ -4,6 +4,7 @@
 //! they listen and one for each connection, and end when their standard input does.
 #![deny(unsafe_code)]
 
+mod blind;
 mod dns;
 mod frames;
 mod http;
@@ -13,6 +14,7 @@ mod repeat;
 mod send;
 mod sink;
 mod sys;
+mod uring;
 mod way;
 
 use std::net::SocketAddr;
@@ -138,6 +140,23 @@ enum Command {
         #[arg(long)]
         dir: PathBuf,
     },
+    /// Asks for what hooks see only in part.
+    Blind {
+        /// Which.
+        #[arg(long)]
+        kind: blind::Kind,
+        /// Keep it until standard input ends.
+        #[arg(long)]
+        hold: bool,
+    },
+    /// Opens a file by io_uring.
+    UringOpen {
+        /// Which.
+        #[arg(long)]
+        path: PathBuf,
+    },
+    /// One TCP connection, sending by io_uring.
+    UringSend(Upload),
     /// Opens prepared pairs of files by a path that another thread changes all the time.
     OpenRace {
         /// Where they lie.
@@ -192,6 +211,9 @@ fn main() -> anyhow::Result<()> {
         Command::Peer(peer) => way::peer::serve(&peer)?,
         Command::Probe { need } => print(&way::probe::probe(need)),
         Command::Frames(frames) => print(&frames::send(&frames)?),
+        Command::Blind { kind, hold } => blind::ask(kind, hold)?,
+        Command::UringOpen { path } => print(&blind::open(&path)?),
+        Command::UringSend(upload) => print(&blind::send(&upload)?),
         Command::OpenKinds { dir } => print(&open::kinds(&dir)?),
         Command::OpenRace { dir, pairs } => print(&open::race(&dir, pairs)?),
     }

@@ -1,12 +1,12 @@
 //! System calls that no library makes any more, and one that none should.
 #![expect(
     unsafe_code,
-    reason = "open, creat and packet sockets have no safe wrapper; the race needs a path that changes under the call"
+    reason = "open, creat, packet sockets, setsockopt and mmap have no safe wrapper; the race needs a path that changes under the call"
 )]
 
 use std::ffi::{CStr, c_int, c_long};
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::sync::atomic::AtomicU8;
 
 /// open(2) itself; libraries call openat.
@@ -79,6 +79,37 @@ pub fn packet_socket(ifindex: i32, bypass: bool) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     Ok(socket)
+}
+
+/// setsockopt(2) with a value that is these bytes: of an option whose value holds no pointer.
+pub fn set_option(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: &[u8]) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads `length` bytes, which are the slice.
+    match unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), length) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Maps a socket's ring into this process, for as long as it lives.
+pub fn map_shared(fd: BorrowedFd<'_>, offset: i64, length: usize) -> io::Result<()> {
+    let flags = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice; nothing refers to it.
+    let at = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            length,
+            flags,
+            libc::MAP_SHARED,
+            fd.as_raw_fd(),
+            offset,
+        )
+    };
+    if at == libc::MAP_FAILED {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 fn owned(result: c_long) -> io::Result<OwnedFd> {

@@ -84,7 +84,7 @@ pub fn ntp_like(to: SocketAddr, count: u32, every: Duration) -> Result<Value> {
 }
 
 /// Calls `call` until all is sent; bytes and calls.
-fn calls(
+pub fn calls(
     upload: &Upload,
     mut call: impl FnMut(&[u8]) -> std::io::Result<usize>,
 ) -> Result<(u64, u64)> {
@@ -111,6 +111,7 @@ pub fn socket(to: SocketAddr) -> Result<UdpSocket> {
     UdpSocket::bind((any, 0)).context("bind")
 }
 
-fn told(from: SocketAddr, sent: u64, calls: u64) -> Value {
+/// What was sent, from which port.
+pub fn told(from: SocketAddr, sent: u64, calls: u64) -> Value {
     json!({ "pid": std::process::id(), "source_port": from.port(), "app_bytes": sent, "calls": calls })
 }
