@@ -137,9 +137,21 @@ pub fn own(slot: *mut Slot, who: &Current) {
         (*slot).start_ns = who.start_ns;
         (*slot).uid = who.uid;
         (*slot).exec_id = who.exec_id;
+        (*slot).gid = who.gid;
+        (*slot).loginuid = who.loginuid;
+        (*slot).session_id = who.session_id;
         (*slot).cgroup_id = bpf_get_current_cgroup_id();
         let _ = bpf_get_current_comm((&raw mut (*slot).comm).cast(), 16);
         core::ptr::write_volatile(&raw mut (*slot).owned, YES);
+    }
+}
+
+/// Renews what is known of the owner when somebody has logged in since: a login daemon (sshd) sends the session's bytes
+/// over the socket that was there before, without an exec.
+#[inline(always)]
+pub fn follow_login(slot: *mut Slot, who: &Current) {
+    if unsafe { (*slot).loginuid } != who.loginuid {
+        own(slot, who);
     }
 }
 

@@ -273,8 +273,11 @@ impl Attribution {
                 key: owner,
                 name: delta.owner_name.clone(),
                 uid: delta.owner_uid,
+                gid: delta.owner_gid,
+                login: delta.owner_login,
                 exec_id: delta.owner_exec,
                 cgroup_id: delta.cgroup_id,
+                cgroup_path: delta.cgroup_path.clone(),
                 netns: delta.netns,
             };
             let process = lineage.process_or(glimpse, at);

@@ -8,6 +8,21 @@ use crate::model::{Container, Text};
 /// Longest name taken over, bytes (the kernel's `NAME_MAX`).
 const NAME_MAX: usize = 255;
 
+/// Container and unit of a process by its cgroup2 path, and what that does not tell by its paths in cgroup v1 hierarchies:
+/// on a hybrid host a container's processes are in the cgroup2 of whatever started it (`docker.service`, the root).
+#[must_use]
+pub fn place(path: &[u8], v1: &[Text]) -> (Option<Container>, Option<String>) {
+    let (container, unit) = parse(path);
+    if container.is_some() {
+        return (container, unit);
+    }
+    let mut others = v1.iter().map(|path| parse(path.as_bytes()));
+    if let Some(inside) = others.clone().find(|(container, _)| container.is_some()) {
+        return inside;
+    }
+    (None, unit.or_else(|| others.find_map(|(_, unit)| unit)))
+}
+
 /// The innermost container and the systemd service below it (or, without a container, the innermost service).
 ///
 /// Known shapes: docker, containerd (CRI, nerdctl, `ctr`), CRI-O, podman with the systemd and the cgroupfs driver,
@@ -32,6 +47,9 @@ pub fn parse(path: &[u8]) -> (Option<Container>, Option<String>) {
             });
             unit = None;
         } else if segment.ends_with(b".service") {
+            // systemd puts a `_` before what could be the kernel's own file: `cpu.service` (`cg_escape`, its
+            // `src/basic/cgroup-util.c`).
+            let segment = segment.strip_prefix(b"_").unwrap_or(segment);
             unit = (!segment.starts_with(b"user@")).then(|| name(segment));
         } else if segment.ends_with(b".scope") {
             unit = None;
@@ -167,6 +185,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::parse;
+    use crate::model::Text;
 
     const ID: &str = "3f4d5e6a7b8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f80";
     const INNER: &str = "00001111222233334444555566667777888899990000aaaabbbbccccddddeeee";
@@ -206,6 +225,11 @@ mod tests {
                 r"/system.slice/system-a\x2db.slice/a\x2db@1.service".into(),
                 None,
                 Some(r"a\x2db@1.service"),
+            ),
+            (
+                "/system.slice/_cpu.service".into(),
+                None,
+                Some("cpu.service"),
             ),
             (
                 "/user.slice/user-1000.slice/session-3.scope".into(),
@@ -380,6 +404,57 @@ mod tests {
             assert_eq!(found, container, "{path}");
             assert_eq!(found_unit.as_deref(), unit, "{path}");
         }
+    }
+
+    #[test]
+    fn what_cgroup2_does_not_tell_the_other_hierarchies_do() {
+        let docker = Text::from(format!("/docker/{ID}").as_str());
+        let service = Text::from("/system.slice/cron.service");
+        let other = Text::from("/machine.slice/mine");
+        let rows = [
+            ("/", vec![], None, None),
+            ("/", vec![other.clone(), docker.clone()], Some(ID), None),
+            (
+                "/system.slice/docker.service",
+                vec![docker.clone()],
+                Some(ID),
+                None,
+            ),
+            (
+                "/system.slice/cron.service",
+                vec![other.clone()],
+                None,
+                Some("cron.service"),
+            ),
+            (
+                "/",
+                vec![other, service.clone()],
+                None,
+                Some("cron.service"),
+            ),
+            (
+                "/system.slice/ssh.service",
+                vec![service],
+                None,
+                Some("ssh.service"),
+            ),
+        ];
+        for (path, v1, id, unit) in rows {
+            let (container, found) = super::place(path.as_bytes(), &v1);
+            assert_eq!(
+                container.as_ref().map(|c| c.id.as_str()),
+                id,
+                "{path} {v1:?}"
+            );
+            assert_eq!(found.as_deref(), unit, "{path} {v1:?}");
+        }
+        let inner = Text::from(format!("/docker/{INNER}").as_str());
+        let (container, _) = super::place(format!("/docker/{ID}").as_bytes(), &[inner]);
+        assert_eq!(
+            container.map(|c| c.id).as_deref(),
+            Some(ID),
+            "cgroup2 first"
+        );
     }
 
     proptest! {

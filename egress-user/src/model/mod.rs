@@ -24,7 +24,7 @@ pub use flow::{Attribution, Direction, Flow, FlowDelta, FlowId, Reason};
 pub use health::{Coverage, Health, HookState, HookStatus, KernelTotals, Ledger, LostDetail};
 pub use job::{Job, JobId, Scheduler, Script};
 pub use observation::{Event, Exec, Observation, Origin, SocketOwner, Stdio};
-pub use process::{Container, Identity, Process, ProcessKey};
+pub use process::{Container, Identity, Login, Process, ProcessKey};
 pub use record::Record;
 pub use text::Text;
 pub use time::{BootTime, Clock, WallTime};

@@ -58,6 +58,8 @@ pub struct Sensor {
     hooks: Vec<HookStatus>,
     cgroup_root: CgroupRoot,
     cgroup_paths: CgroupPaths,
+    /// There are cgroup v1 hierarchies to ask as well.
+    hybrid: bool,
     /// `None` once detached.
     ebpf: Option<Ebpf>,
 }
@@ -124,6 +126,7 @@ impl Sensor {
             hooks,
             cgroup_root,
             cgroup_paths: CgroupPaths::new(CGROUPS),
+            hybrid: cgroups::is_hybrid(),
             ebpf: Some(ebpf),
         })
     }
@@ -179,14 +182,24 @@ impl Sensor {
                     Some(exec.process.tgid),
                     began,
                 );
+                if self.hybrid {
+                    exec.cgroup_v1 = cgroups::v1_paths(exec.process);
+                }
             }
         }
         // Rings of two kinds, and of several processors: each is nearly in order.
         observations.sort_by_key(|observation| observation.at);
         let at = observations.last().map_or(began, |last| last.at.max(began));
-        observations.extend(flows.into_iter().map(|delta| Observation {
-            at,
-            event: Event::Flow(delta),
+        observations.extend(flows.into_iter().map(|mut delta| {
+            if let Some(owner) = delta.owner {
+                let (id, member) = (delta.cgroup_id, Some(owner.tgid));
+                let path = self.cgroup_paths.find(&self.cgroup_root, id, member, began);
+                delta.cgroup_path = path.unwrap_or_default();
+            }
+            Observation {
+                at,
+                event: Event::Flow(delta),
+            }
         }));
         observations.push(Observation {
             at,

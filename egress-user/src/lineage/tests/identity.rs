@@ -254,9 +254,9 @@ fn a_process_without_records_is_made_from_its_flow() {
         key: key(7),
         name: Text::from("evil\n"),
         uid: Some(0),
-        exec_id: None,
         cgroup_id: 5,
         netns: 4,
+        ..Glimpse::default()
     };
     let process = world.lineage.process_or(glimpse.clone(), 10);
     assert_eq!(

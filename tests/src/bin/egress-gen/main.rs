@@ -10,6 +10,7 @@ mod raw;
 mod repeat;
 mod send;
 mod sink;
+mod who;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -88,6 +89,18 @@ enum Command {
         #[arg(long)]
         listen: SocketAddr,
     },
+    /// Datagrams over one socket, and between them steps that change the sender: `login=UID`, `uid=UID`, `gid=GID`,
+    /// `cgroup=DIRECTORY`, `sleep=MILLISECONDS`, `fork`, `exec=PROGRAM`; `send=BYTES` is a datagram.
+    Who {
+        /// Where to.
+        #[arg(long)]
+        to: SocketAddr,
+        /// The socket is standard input.
+        #[arg(long)]
+        inherited: bool,
+        /// What to do, in order.
+        steps: Vec<String>,
+    },
     /// Opens one prepared file after the other, each in another way.
     OpenKinds {
         /// Where they lie.
@@ -141,6 +154,11 @@ fn main() -> anyhow::Result<()> {
         } => sink::tcp(listen, close_after)?,
         Command::UdpSink { listen, echo } => sink::udp(listen, echo)?,
         Command::Http { listen } => http::serve(listen)?,
+        Command::Who {
+            to,
+            inherited,
+            steps,
+        } => who::who(to, &steps, inherited)?,
         Command::OpenKinds { dir } => print(&open::kinds(&dir)?),
         Command::OpenRace { dir, pairs } => print(&open::race(&dir, pairs)?),
     }
