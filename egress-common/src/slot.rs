@@ -110,7 +110,7 @@ pub struct Slot {
     pub exec_id: u32,
     /// The owner's real gid, initial user namespace.
     pub gid: u32,
-    /// Who logged in (`audit_get_loginuid`); `u32::MAX` when nobody did. A login over an open socket renews it.
+    /// Who logged in (`audit_get_loginuid`); `u32::MAX` when nobody did. Renewed by a login over an open socket.
     pub loginuid: u32,
     /// Audit session of that login; `u32::MAX` when none.
     pub session_id: u32,

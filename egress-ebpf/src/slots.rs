@@ -146,11 +146,12 @@ pub fn own(slot: *mut Slot, who: &Current) {
     }
 }
 
-/// Renews what is known of the owner when somebody has logged in since: a login daemon (sshd) sends the session's bytes
-/// over the socket that was there before, without an exec.
+/// Renews what is known of the owner at its first send, which may come long after it made the socket, and when somebody
+/// has logged in since: a login daemon (sshd) sends the session's bytes over the socket that was there before, and
+/// executes nothing.
 #[inline(always)]
-pub fn follow_login(slot: *mut Slot, who: &Current) {
-    if unsafe { (*slot).loginuid } != who.loginuid {
+pub fn renew(slot: *mut Slot, who: &Current) {
+    if unsafe { (*slot).loginuid != who.loginuid || (*slot).app_calls == 0 } {
         own(slot, who);
     }
 }

@@ -26,5 +26,5 @@ pub use job::{Job, JobId, Scheduler, Script};
 pub use observation::{Event, Exec, Observation, Origin, SocketOwner, Stdio};
 pub use process::{Container, Identity, Login, Process, ProcessKey};
 pub use record::Record;
-pub use text::Text;
+pub use text::{Text, is_harmless};
 pub use time::{BootTime, Clock, WallTime};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::shown::Escaped;
+use super::shown::{Escaped, Named};
 use crate::model::{Alert, Destination, Job, Rule, Scheduler};
 
 /// A rule's name for people.
@@ -69,7 +69,7 @@ impl fmt::Display for What<'_> {
         match scheduler(&self.0.scheduler) {
             ("none", _) => Ok(()),
             (kind, None) => write!(f, " ({kind})"),
-            (kind, Some(name)) => write!(f, " ({kind}: {})", Escaped(name)),
+            (kind, Some(name)) => write!(f, " ({kind}: {})", Named(name)),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{Document, job_of, present, time};
 use crate::model::{Alert, FileEvidence, Scheduler, Signal, SignalKind};
 use crate::outlet::ecs;
 use crate::outlet::host::Host;
-use crate::outlet::shown::{Device, EntityId, Escaped, Shown};
+use crate::outlet::shown::{Device, EntityId, Escaped, Named, Shown};
 use crate::outlet::summary;
 use crate::outlet::words::coverage;
 
@@ -136,7 +136,7 @@ fn lineage(alert: &Alert) -> Vec<ecs::Step> {
         let (kind, name) = summary::scheduler(&alert.job.scheduler);
         let name = name.map_or_else(
             || kind.to_owned(),
-            |name| format!("{kind}: {}", Escaped(name)),
+            |name| format!("{kind}: {}", Named(name)),
         );
         steps.push(step("scheduler", name));
     }
