@@ -104,8 +104,10 @@ pub struct Slot {
     pub netns: u32,
     /// `KEYED_*`.
     pub keyed: u8,
+    /// The owner has sent application bytes, and what is known of it is of that time.
+    pub sent: u8,
     /// Zero.
-    pub _pad0: [u8; 3],
+    pub _pad0: [u8; 2],
     /// The owner's image: low half of `task_struct.self_exec_id`, which every exec increases (Linux `fs/exec.c`).
     pub exec_id: u32,
     /// The owner's real gid, initial user namespace.

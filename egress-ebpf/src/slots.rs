@@ -98,6 +98,7 @@ pub fn take(origin: &Origin) -> Option<Place> {
         (*slot).closed = NO;
         (*slot).addressed = ADDRESS_NONE;
         (*slot).keyed = KEYED_NO;
+        (*slot).sent = NO;
         (*slot).direction = origin.direction;
         (*slot).cookie = origin.cookie;
         (*slot).netns = origin.netns;
@@ -151,8 +152,9 @@ pub fn own(slot: *mut Slot, who: &Current) {
 /// executes nothing.
 #[inline(always)]
 pub fn renew(slot: *mut Slot, who: &Current) {
-    if unsafe { (*slot).loginuid != who.loginuid || (*slot).app_calls == 0 } {
+    if unsafe { (*slot).loginuid != who.loginuid || (*slot).sent != YES } {
         own(slot, who);
+        unsafe { (*slot).sent = YES };
     }
 }
 
