@@ -254,7 +254,7 @@ impl Lineage {
         };
         if self.table.get(key).is_none() {
             self.imply(
-                Glimpse {
+                &Glimpse {
                     key,
                     ..Glimpse::default()
                 },
@@ -266,7 +266,7 @@ impl Lineage {
         key
     }
 
-    pub(super) fn imply(&mut self, glimpse: Glimpse, at: BootTime) -> Arc<Process> {
+    pub(super) fn imply(&mut self, glimpse: &Glimpse, at: BootTime) -> Arc<Process> {
         self.implied += 1;
         let cut = is_cut(glimpse.key);
         let mut process = Process {

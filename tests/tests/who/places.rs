@@ -15,8 +15,8 @@ const ID: &str = "3f4d5e6a7b8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f
 const POD: &str = "0c1d2e3f-1111-2222-3333-444455556666";
 
 /// Cgroups that were made; removed when dropped.
+#[derive(Default)]
 pub struct Places {
-    root: PathBuf,
     made: Vec<PathBuf>,
 }
 
@@ -35,23 +35,9 @@ impl Drop for Places {
 }
 
 impl Places {
-    fn new() -> Result<Self> {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
-        let root = mounts.lines().find_map(|line| {
-            let (mount, file_system) = line.split_once(" - ")?;
-            let mut fields = mount.split(' ').skip(3);
-            let whole = fields.next() == Some("/") && file_system.starts_with("cgroup2 ");
-            fields.next().filter(|_| whole)
-        });
-        Ok(Self {
-            root: root.context("cgroup2 is not mounted")?.into(),
-            made: Vec::new(),
-        })
-    }
-
     /// Makes a cgroup and what is missing above it.
-    fn make(&mut self, path: &str) -> Result<PathBuf> {
-        let whole = self.root.join(path.trim_start_matches('/'));
+    fn make(&mut self, hierarchy: &Path, path: &str) -> Result<PathBuf> {
+        let whole = hierarchy.join(path.trim_start_matches('/'));
         let missing = whole.ancestors().take_while(|path| !path.is_dir());
         let missing: Vec<&Path> = missing.collect();
         for path in missing.into_iter().rev() {
@@ -60,6 +46,21 @@ impl Places {
         }
         Ok(whole)
     }
+}
+
+/// Where a hierarchy is mounted with its root, by its type and one of its mount options.
+fn mount(kind: &str, option: &str) -> Result<Option<PathBuf>> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let found = mounts.lines().find_map(|line| {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        let mut fields = file_system.split(' ');
+        let same = root == "/" && fields.next() == Some(kind);
+        let mut options = fields.nth(1)?.split(',');
+        (same && options.any(|found| found == option)).then(|| point.into())
+    });
+    Ok(found)
 }
 
 /// Cgroup; container id and runtime; pod; unit.
@@ -147,10 +148,11 @@ fn rows() -> Vec<Row> {
 /// A sender in each place, moved there by its parent before its exec as service managers and runtimes do; and one
 /// that moves, as a login does, between its exec and its first datagram.
 pub fn send(bench: &mut Bench) -> Result<Places> {
-    let mut places = Places::new()?;
+    let mut places = Places::default();
+    let root = mount("cgroup2", "rw")?.context("cgroup2 is not mounted")?;
     let second = format!("exec={}", bench.program("second").display());
     for (path, container, pod, unit) in rows() {
-        let cgroup = format!("cgroup={}", places.make(&path)?.display());
+        let cgroup = format!("cgroup={}", places.make(&root, &path)?.display());
         let field = |name, value: Option<&str>| -> Want {
             value.map_or(absent(name), |value| (name, Some(json!(value))))
         };
@@ -179,5 +181,39 @@ pub fn send(bench: &mut Bench) -> Result<Places> {
             vec![(100, wants.clone()), (100, wants)],
         )?;
     }
+    hybrid(bench, &mut places)?;
     Ok(places)
+}
+
+/// On a host that has cgroup v1 hierarchies as well, a container that is one in those alone: a process there long enough
+/// to be asked, and then one that is not.
+fn hybrid(bench: &mut Bench, places: &mut Places) -> Result<()> {
+    let Some(hierarchy) = mount("cgroup", "pids")? else {
+        return Ok(());
+    };
+    let path = format!("/docker/{ID}");
+    let cgroup = format!("cgroup={}", places.make(&hierarchy, &path)?.display());
+    let [first, second] =
+        ["first", "second"].map(|name| format!("exec={}", bench.program(name).display()));
+    let steps = [
+        &cgroup,
+        &second,
+        "sleep=400",
+        "send=100",
+        &first,
+        "send=200",
+    ];
+    let mut command = bench.steps(&steps)?;
+    let wants = vec![
+        ("container.id", Some(json!(ID))),
+        ("container.runtime", Some(json!("docker"))),
+        ("egress.job.scheduler.kind", Some(json!("container"))),
+    ];
+    let what = format!("{path} in {}", hierarchy.display());
+    bench.send(
+        &what,
+        &mut command,
+        vec![(100, wants.clone()), (200, wants)],
+    )?;
+    Ok(())
 }
