@@ -221,7 +221,7 @@ impl Lineage {
             self.table.touch(key, at);
             return process;
         }
-        self.imply(&glimpse, at)
+        self.imply(glimpse, at)
     }
 
     /// The key under which a process is known: the kernel's, once the kernel has told it, for the one that `/proc`

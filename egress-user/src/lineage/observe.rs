@@ -254,7 +254,7 @@ impl Lineage {
         };
         if self.table.get(key).is_none() {
             self.imply(
-                &Glimpse {
+                Glimpse {
                     key,
                     ..Glimpse::default()
                 },
@@ -266,14 +266,14 @@ impl Lineage {
         key
     }
 
-    pub(super) fn imply(&mut self, glimpse: &Glimpse, at: BootTime) -> Arc<Process> {
+    pub(super) fn imply(&mut self, glimpse: Glimpse, at: BootTime) -> Arc<Process> {
         self.implied += 1;
         let cut = is_cut(glimpse.key);
         let mut process = Process {
             key: glimpse.key,
             parent: None,
             executable: FileRef::default(),
-            name: glimpse.name.clone(),
+            name: Text::default(),
             args: Vec::new(),
             args_truncated: false,
             script: None,
@@ -294,6 +294,7 @@ impl Lineage {
             seeded: false,
         };
         glimpse.apply(&mut process, &mut self.images.users, at);
+        process.name = glimpse.name;
         let copy = Arc::new(process.clone());
         let key = self.table.insert(New {
             process,
