@@ -67,7 +67,8 @@ pub struct Slot {
     pub closed_ns: u64,
     /// Bumped by user space when it takes the slot back.
     pub generation: u32,
-    /// Whether a process is known: `tgid`, `start_ns`, `uid`, `exec_id`, `cgroup_id`, `comm` are valid.
+    /// Whether a process is known: `tgid`, `start_ns`, `uid`, `gid`, `loginuid`, `session_id`, `exec_id`, `cgroup_id`, `comm`
+    /// are valid.
     pub owned: u8,
     /// `DIRECTION_*`.
     pub direction: u8,
@@ -103,12 +104,18 @@ pub struct Slot {
     pub netns: u32,
     /// `KEYED_*`.
     pub keyed: u8,
+    /// The owner has sent application bytes, and what is known of it is of that time.
+    pub sent: u8,
     /// Zero.
-    pub _pad0: [u8; 3],
+    pub _pad0: [u8; 2],
     /// The owner's image: low half of `task_struct.self_exec_id`, which every exec increases (Linux `fs/exec.c`).
     pub exec_id: u32,
-    /// Zero.
-    pub _pad1: [u8; 12],
+    /// The owner's real gid, initial user namespace.
+    pub gid: u32,
+    /// Who logged in (`audit_get_loginuid`); `u32::MAX` when nobody did. Renewed by a login over an open socket.
+    pub loginuid: u32,
+    /// Audit session of that login; `u32::MAX` when none.
+    pub session_id: u32,
     /// The owner's `comm`, NUL padded.
     pub comm: [u8; 16],
     /// Zero.

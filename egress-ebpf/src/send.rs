@@ -107,6 +107,7 @@ pub fn egress_send(ctx: BtfTracePointContext) -> i32 {
     let who = Current::get();
     let cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
     if let Some(place) = place_of(sk, state, cookie, family, &who) {
+        slots::renew(place.slot, &who);
         slots::add_app(place, bytes);
     } else {
         debug!(

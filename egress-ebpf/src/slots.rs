@@ -98,6 +98,7 @@ pub fn take(origin: &Origin) -> Option<Place> {
         (*slot).closed = NO;
         (*slot).addressed = ADDRESS_NONE;
         (*slot).keyed = KEYED_NO;
+        (*slot).sent = NO;
         (*slot).direction = origin.direction;
         (*slot).cookie = origin.cookie;
         (*slot).netns = origin.netns;
@@ -137,6 +138,9 @@ pub fn own(slot: *mut Slot, who: &Current) {
         (*slot).start_ns = who.start_ns;
         (*slot).uid = who.uid;
         (*slot).exec_id = who.exec_id;
+        (*slot).gid = who.gid;
+        (*slot).loginuid = who.loginuid;
+        (*slot).session_id = who.session_id;
         (*slot).cgroup_id = bpf_get_current_cgroup_id();
         let _ = bpf_get_current_comm((&raw mut (*slot).comm).cast(), 16);
         core::ptr::write_volatile(&raw mut (*slot).owned, YES);
@@ -153,6 +157,17 @@ pub fn complete(slot: *mut Slot, origin: &Origin) {
         if (*slot).direction == DIRECTION_UNKNOWN {
             (*slot).direction = origin.direction;
         }
+    }
+}
+
+/// Renews what is known of the owner at its first send, which may come long after it made the socket, and when somebody
+/// has logged in since: a login daemon (sshd) sends the session's bytes over the socket that was there before, and
+/// executes nothing.
+#[inline(always)]
+pub fn renew(slot: *mut Slot, who: &Current) {
+    if unsafe { (*slot).loginuid != who.loginuid || (*slot).sent != YES } {
+        own(slot, who);
+        unsafe { (*slot).sent = YES };
     }
 }
 

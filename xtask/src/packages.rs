@@ -58,9 +58,11 @@ pub const KERNEL_TESTS: &[Package] = &[
     package("openssl", "TLS servers and clients, with names"),
     package("procps", "sysctl in a namespace"),
     package("prometheus", "promtool and a real scrape of /metrics"),
+    package("runc", "a real container"),
+    package("sudo", "logins that go on as another user"),
     package("systemd", "systemd-analyze checks the unit in deploy/"),
     package(
         "util-linux",
-        "unshare, nsenter, setpriv and setsid: senders in other namespaces, users, sessions",
+        "unshare, nsenter, setpriv, setsid, su and runuser: senders in other namespaces, users, sessions",
     ),
 ];

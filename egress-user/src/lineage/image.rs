@@ -29,13 +29,21 @@ impl Images {
     ) -> (Process, Option<u64>) {
         let (script, script_ino) = self.script(exec, files);
         let mut cgroup_path = exec.cgroup_path.clone();
-        if cgroup_path.is_empty()
-            && let Some(before) = before
-            && before.cgroup_id == exec.cgroup_id
+        let before = before.filter(|before| before.cgroup_id == exec.cgroup_id);
+        if let Some(before) = before
+            && cgroup_path.is_empty()
         {
             cgroup_path = before.cgroup_path.clone();
         }
-        let (container, unit) = cgroup::parse(cgroup_path.as_bytes());
+        let (container, unit) = match (before, &exec.cgroup_v1) {
+            // Nobody asked the other hierarchies: what they told before still holds.
+            (Some(before), None) if before.cgroup_path == cgroup_path => {
+                (before.container.clone(), before.unit.clone())
+            }
+            (_, paths) => {
+                cgroup::place(cgroup_path.as_bytes(), paths.as_deref().unwrap_or_default())
+            }
+        };
         let identity = exec.identity;
         let process = Process {
             key,

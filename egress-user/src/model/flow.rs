@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{BootTime, Destination, Job, Mark, Process, ProcessKey, Scope, Text, Transport};
+use super::{BootTime, Destination, Job, Login, Mark, Process, ProcessKey, Scope, Text, Transport};
 
 /// Identifies a flow for as long as its hooks count, also over a restart of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -38,10 +38,16 @@ pub struct FlowDelta {
     pub owner_name: Text,
     /// Its real uid then.
     pub owner_uid: Option<u32>,
+    /// Its real gid when the flow began.
+    pub owner_gid: Option<u32>,
+    /// Who had logged in then.
+    pub owner_login: Option<Login>,
     /// Which of its images it was then ([`Process::exec_id`]).
     pub owner_exec: Option<u32>,
     /// Its cgroup v2 id then; 0 without an owner.
     pub cgroup_id: u64,
+    /// Path of that cgroup below the cgroup2 root, empty when not known.
+    pub cgroup_path: Text,
     /// Network namespace; 0 when not known.
     pub netns: u32,
     /// Local end.

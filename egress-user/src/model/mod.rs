@@ -35,8 +35,8 @@ pub use interface::{DeviceState, Interface, Interfaces, PacketClass, Transmitted
 pub use job::{Job, JobId, Scheduler, Script};
 pub use name::{NameKind, NamePayload, NameSource, Named};
 pub use observation::{Event, Exec, Observation, Origin, SocketOwner, Stdio};
-pub use process::{Container, Identity, Process, ProcessKey};
+pub use process::{Container, Identity, Login, Process, ProcessKey};
 pub use record::Record;
-pub use text::Text;
+pub use text::{Text, is_harmless};
 pub use time::{BootTime, Clock, WallTime};
 pub use told::{Counts, Figures, Journal, Mark, Target, Told};

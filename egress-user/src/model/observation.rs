@@ -88,6 +88,9 @@ pub struct Exec {
     pub cgroup_id: u64,
     /// Path below the cgroup2 root, empty when not known.
     pub cgroup_path: Text,
+    /// Its distinct paths in cgroup v1 hierarchies, other than their roots. `None` when they were not read: the host has no
+    /// such hierarchies, or the process had ended.
+    pub cgroup_v1: Option<Vec<Text>>,
     /// Network namespace.
     pub netns: u32,
     /// Mount namespace.

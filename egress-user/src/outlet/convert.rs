@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use super::ecs::{self, Document, Egress, Time};
 use super::host::Host;
-use super::shown::{Device, EntityId, Escaped, Mode, Shown, TransportName};
+use super::shown::{Device, EntityId, Escaped, Harmless, Mode, Shown, TransportName};
 use super::summary;
 use super::words::{attribution, coverage, direction, hook_state, name_source, scope};
 use crate::model::{
@@ -261,7 +261,7 @@ impl<'a> Document<'a> {
         });
         if let Some(container) = &process.container {
             self.container = Some(ecs::Container {
-                id: name(&container.id),
+                id: known(&container.id),
                 runtime: Some(container.runtime.as_str())
                     .filter(|name| !name.is_empty())
                     .map(name),
@@ -270,14 +270,14 @@ impl<'a> Document<'a> {
                 kind: "kubernetes",
                 resource: ecs::Resource {
                     kind: "pod",
-                    id: name(uid),
+                    id: known(uid),
                 },
             });
         }
         self.egress.login_user = process.login_name.as_deref().map(name);
         self.egress.login_uid = identity.loginuid;
         self.egress.session_id = identity.session_id;
-        self.egress.unit = process.unit.as_deref().map(name);
+        self.egress.unit = process.unit.as_deref().map(known);
     }
 
     /// What the kernel side itself knew of a flow's owner, when nobody else knows more.
@@ -315,6 +315,10 @@ fn time(host: &Host, at: BootTime) -> Time {
 
 fn name(name: &str) -> ecs::Name<'_> {
     Shown(Escaped(name))
+}
+
+fn known(name: &str) -> ecs::Known<'_> {
+    Shown(Harmless(name))
 }
 
 fn present(text: &Text) -> Option<ecs::Bytes<'_>> {
@@ -385,7 +389,7 @@ fn job_of(job: &Job) -> ecs::Job<'_> {
         }),
         scheduler: ecs::Scheduler {
             kind,
-            name: scheduler_name.map(name),
+            name: scheduler_name.map(known),
         },
         uid: job.uid,
         interactive: job.interactive,

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::shown::{Device, EntityId, Escaped, Mode, Shown, TransportName};
+use super::shown::{Device, EntityId, Escaped, Harmless, Mode, Shown, TransportName};
 use crate::model::{Text, WallTime};
 
 mod egress;
@@ -26,6 +26,9 @@ pub type Time = Shown<WallTime>;
 pub type Bytes<'a> = Shown<&'a Text>;
 /// A string that somebody else may have chosen, escaped.
 pub type Name<'a> = Shown<Escaped<'a>>;
+
+/// A unit, container or scheduler's entry, as `lineage` names it.
+pub type Known<'a> = Shown<Harmless<'a>>;
 
 /// The JSON Schema (draft 2020-12) of one line, generated from [`Document`]. `egress schema` prints it.
 #[must_use]
@@ -283,7 +286,7 @@ pub struct Network {
 #[schemars(deny_unknown_fields)]
 pub struct Container<'a> {
     /// The runtime's id.
-    pub id: Name<'a>,
+    pub id: Known<'a>,
     /// `docker`, `containerd`, `cri-o`, `podman`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Name<'a>>,
@@ -308,7 +311,7 @@ pub struct Resource<'a> {
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// The pod's uid.
-    pub id: Name<'a>,
+    pub id: Known<'a>,
 }
 
 /// `file`.

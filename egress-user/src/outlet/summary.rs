@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::shown::Escaped;
+use super::shown::{Escaped, Harmless};
 use crate::model::{Alert, Destination, HostAlert, Job, Rule, Scheduler};
 
 /// A rule's name for people.
@@ -74,7 +74,7 @@ impl fmt::Display for What<'_> {
         match scheduler(&self.0.scheduler) {
             ("none", _) => Ok(()),
             (kind, None) => write!(f, " ({kind})"),
-            (kind, Some(name)) => write!(f, " ({kind}: {})", Escaped(name)),
+            (kind, Some(name)) => write!(f, " ({kind}: {})", Harmless(name)),
         }
     }
 }

@@ -28,11 +28,14 @@ impl FlowRecords {
     /// Takes what a flow gained; hands on what has to be told now.
     pub fn add(&mut self, flow: &Arc<Flow>, mut tell: impl FnMut(Arc<Flow>)) {
         let id = flow.delta.id;
-        // A record is about one process: when a flow's owner becomes known, what was told so far stays with nobody.
+        // A record is about one process: when a flow's owner becomes known, what was told so far stays with nobody; when
+        // somebody logs in, it stays with who acted until then.
+        let who = |flow: &Flow| {
+            let process = flow.process.as_ref();
+            process.map(|process| (process.key, process.identity))
+        };
         if let Some(waiting) = self.waiting.get(&id)
-            && (waiting.process.as_ref().map(|process| process.key)
-                != flow.process.as_ref().map(|process| process.key)
-                || waiting.attribution != flow.attribution)
+            && (who(waiting) != who(flow) || waiting.attribution != flow.attribution)
             && let Some(waiting) = self.waiting.remove(&id)
         {
             tell(Arc::new(waiting));

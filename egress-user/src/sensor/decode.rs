@@ -70,7 +70,7 @@ pub struct FileRecord {
     pub name_id: u64,
 }
 
-/// A record of the process ring. An exec's `cgroup_path` is left empty; `truncated` says that something was cut or
+/// A record of the process ring. An exec's cgroup paths are left empty; `truncated` says that something was cut or
 /// could not be read.
 ///
 /// # Errors
@@ -215,6 +215,7 @@ fn exec_event(exec: &records::Exec, mut tail: Tail<'_>) -> Result<Exec, DecodeEr
         },
         cgroup_id: exec.cgroup_id,
         cgroup_path: Text::default(),
+        cgroup_v1: None,
         netns: exec.netns,
         mntns: exec.mntns,
         pidns: exec.pidns,

@@ -20,7 +20,7 @@ use super::SensorError;
 use super::keep::{Kept, Maps};
 use super::mapped::Slots;
 use crate::model::{
-    BootTime, Direction, Figures, FlowDelta, FlowId, Mark, ProcessKey, Text, Transport,
+    BootTime, Direction, Figures, FlowDelta, FlowId, Login, Mark, ProcessKey, Text, Transport,
 };
 
 /// A closed slot stays this long: resets are sent after the close, and counted to it.
@@ -415,6 +415,7 @@ fn describe(id: FlowId, slot: &Slot) -> FlowDelta {
             u16::from_be_bytes(port),
         )
     };
+    let known = |id: u32| (id != u32::MAX).then_some(id);
     let listening = slot.direction == DIRECTION_LISTENING;
     let remote =
         (slot.addressed != ADDRESS_NONE && !listening).then(|| end(slot.daddr, slot.dport));
@@ -432,8 +433,14 @@ fn describe(id: FlowId, slot: &Slot) -> FlowDelta {
             Text::default()
         },
         owner_uid: owned.then_some(slot.uid),
+        owner_gid: owned.then_some(slot.gid),
+        owner_login: owned.then_some(Login {
+            uid: known(slot.loginuid),
+            session_id: known(slot.session_id),
+        }),
         owner_exec: owned.then_some(slot.exec_id),
         cgroup_id: if owned { slot.cgroup_id } else { 0 },
+        cgroup_path: Text::default(),
         netns: slot.netns,
         local,
         remote,

@@ -77,6 +77,8 @@ pub struct Sensor {
     cgroup_root: CgroupRoot,
     cgroup_paths: CgroupPaths,
     links: Links,
+    /// There are cgroup v1 hierarchies to ask as well.
+    hybrid: bool,
     /// `None` once detached.
     ebpf: Option<Ebpf>,
     kept: Arc<Kept>,
@@ -265,6 +267,11 @@ impl Sensor {
         flows: Vec<FlowDelta>,
     ) -> (BootTime, Vec<Observation>) {
         for observation in &mut observations {
+            if self.hybrid
+                && let Event::Exec(exec) = &mut observation.event
+            {
+                exec.cgroup_v1 = cgroups::v1_paths(exec.process);
+            }
             let (path, id, member) = match &mut observation.event {
                 Event::Exec(exec) => (
                     &mut exec.cgroup_path,
@@ -283,9 +290,16 @@ impl Sensor {
         // Rings of two kinds, and of several processors: each is nearly in order.
         observations.sort_by_key(|observation| observation.at);
         let at = observations.last().map_or(began, |last| last.at.max(began));
-        observations.extend(flows.into_iter().map(|delta| Observation {
-            at,
-            event: Event::Flow(delta),
+        observations.extend(flows.into_iter().map(|mut delta| {
+            if let Some(owner) = delta.owner {
+                let (id, member) = (delta.cgroup_id, Some(owner.tgid));
+                let path = self.cgroup_paths.find(&self.cgroup_root, id, member, began);
+                delta.cgroup_path = path.unwrap_or_default();
+            }
+            Observation {
+                at,
+                event: Event::Flow(delta),
+            }
         }));
         observations.push(Observation {
             at,

@@ -12,7 +12,7 @@ use aya::Ebpf;
 use aya::maps::{Map, MapData};
 use aya_log::EbpfLogger;
 
-use super::cgroups::{CgroupPaths, CgroupRoot};
+use super::cgroups::{self, CgroupPaths, CgroupRoot};
 use super::counters::Counters;
 use super::flows::Flows;
 use super::hooks::{HOOKS, INTERFACE};
@@ -145,6 +145,7 @@ impl Sensor {
             hooks,
             cgroup_root,
             cgroup_paths: CgroupPaths::new(CGROUPS),
+            hybrid: cgroups::is_hybrid(),
             links,
             ebpf: Some(ebpf),
             kept,
@@ -219,6 +220,7 @@ impl Sensor {
             hooks,
             cgroup_root,
             cgroup_paths: CgroupPaths::new(CGROUPS),
+            hybrid: cgroups::is_hybrid(),
             links,
             ebpf: Some(ebpf),
             kept,

@@ -6,7 +6,7 @@ use crate::model::{
 };
 use crate::outlet::ecs;
 use crate::outlet::host::Host;
-use crate::outlet::shown::{Device, EntityId, Escaped, Shown};
+use crate::outlet::shown::{Device, EntityId, Escaped, Harmless, Shown};
 use crate::outlet::summary;
 use crate::outlet::words::coverage;
 
@@ -182,7 +182,7 @@ fn lineage(alert: &Alert) -> Vec<ecs::Step> {
         let (kind, name) = summary::scheduler(&alert.job.scheduler);
         let name = name.map_or_else(
             || kind.to_owned(),
-            |name| format!("{kind}: {}", Escaped(name)),
+            |name| format!("{kind}: {}", Harmless(name)),
         );
         steps.push(step("scheduler", name));
     }

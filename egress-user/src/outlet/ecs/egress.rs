@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Bytes, Name, Time};
+use super::{Bytes, Known, Name, Time};
 use crate::outlet::shown::{Device, EntityId, Shown};
 
 /// `egress`. Which fields there are follows from `event.action`.
@@ -66,9 +66,9 @@ pub struct Egress<'a> {
     /// Their audit session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_id: Option<u32>,
-    /// systemd unit of the process.
+    /// systemd unit of the process, as systemd writes it (`\x2d` included).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub unit: Option<Name<'a>>,
+    pub unit: Option<Known<'a>>,
     /// Exec: cgroup path below the cgroup2 root.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Bytes<'a>>,
@@ -193,7 +193,7 @@ pub struct Scheduler<'a> {
     pub kind: &'static str,
     /// Its entry, unit, runner or container.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<Name<'a>>,
+    pub name: Option<Known<'a>>,
 }
 
 /// `egress.access`.

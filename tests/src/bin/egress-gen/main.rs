@@ -16,6 +16,7 @@ mod sink;
 mod sys;
 mod uring;
 mod way;
+mod who;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -134,6 +135,18 @@ enum Command {
     },
     /// Ethernet frames with IPv4 in them, by a packet socket.
     Frames(frames::Frames),
+    /// Datagrams over one socket, and between them steps that change the sender: `login=UID`, `uid=UID`, `gid=GID`,
+    /// `cgroup=DIRECTORY`, `sleep=MILLISECONDS`, `fork`, `exec=PROGRAM`; `send=BYTES` is a datagram.
+    Who {
+        /// Where to.
+        #[arg(long)]
+        to: SocketAddr,
+        /// The socket is standard input.
+        #[arg(long)]
+        inherited: bool,
+        /// What to do, in order.
+        steps: Vec<String>,
+    },
     /// Opens one prepared file after the other, each in another way.
     OpenKinds {
         /// Where they lie.
@@ -214,6 +227,11 @@ fn main() -> anyhow::Result<()> {
         Command::Blind { kind, hold } => blind::ask(kind, hold)?,
         Command::UringOpen { path } => print(&blind::open(&path)?),
         Command::UringSend(upload) => print(&blind::send(&upload)?),
+        Command::Who {
+            to,
+            inherited,
+            steps,
+        } => who::who(to, &steps, inherited)?,
         Command::OpenKinds { dir } => print(&open::kinds(&dir)?),
         Command::OpenRace { dir, pairs } => print(&open::race(&dir, pairs)?),
     }
