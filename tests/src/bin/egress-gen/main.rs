@@ -4,6 +4,7 @@
 //! they listen and one for each connection, and end when their standard input does.
 #![deny(unsafe_code)]
 
+mod flood;
 mod http;
 mod open;
 mod raw;
@@ -103,6 +104,9 @@ enum Command {
         #[arg(long)]
         pairs: u32,
     },
+    /// As much as the machine can do.
+    #[command(subcommand)]
+    Flood(flood::Flood),
 }
 
 /// What to send.
@@ -143,6 +147,7 @@ fn main() -> anyhow::Result<()> {
         Command::Http { listen } => http::serve(listen)?,
         Command::OpenKinds { dir } => print(&open::kinds(&dir)?),
         Command::OpenRace { dir, pairs } => print(&open::race(&dir, pairs)?),
+        Command::Flood(flood) => flood::flood(flood)?,
     }
     Ok(())
 }

@@ -43,6 +43,28 @@ pub fn open_shared(path: &[AtomicU8]) -> io::Result<OwnedFd> {
     })
 }
 
+/// fork(2): a process that executes nothing and ends at once; waits for it.
+pub fn fork_and_exit() -> io::Result<()> {
+    // SAFETY: the child of a process with one thread calls nothing but `_exit`, which is async-signal-safe.
+    let child = unsafe { libc::fork() };
+    match child {
+        -1 => return Err(io::Error::last_os_error()),
+        // SAFETY: as above.
+        0 => unsafe { libc::_exit(0) },
+        _ => {}
+    }
+    let mut status = 0;
+    // SAFETY: `status` outlives the call.
+    if unsafe { libc::waitpid(child, &raw mut status, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("a child ended with {status}")))
+    }
+}
+
 fn owned(result: c_long) -> io::Result<OwnedFd> {
     match c_int::try_from(result) {
         // SAFETY: the kernel has just made this descriptor; nobody else owns it.
