@@ -2,7 +2,7 @@
 //!
 //! `sock_send_length` (Linux 6.3, `include/trace/events/sock.h`) fires in process context for every way of sending.
 
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_socket_cookie};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
@@ -74,12 +74,13 @@ pub fn v4_mapped(addr: [u8; 4]) -> [u8; 16] {
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn egress_send(ctx: BtfTracePointContext) -> i32 {
     let sent: i32 = ctx.arg(1);
+    let sk: *const u8 = ctx.arg(0);
+    let family: u16 = unsafe { typed(sk, offset!(sock_family)) };
     if sent <= 0 {
+        forget(sk, family);
         return 0;
     }
     let bytes = sent as u64;
-    let sk: *const u8 = ctx.arg(0);
-    let family: u16 = unsafe { typed(sk, offset!(sock_family)) };
     if !(family == AF_INET || family == AF_INET6 || family == AF_PACKET || family == AF_VSOCK) {
         count(APP_LOCAL_FAMILY, bytes);
         return 0;
@@ -101,6 +102,17 @@ pub fn egress_send(ctx: BtfTracePointContext) -> i32 {
         count(APP_NO_SLOT, bytes);
     }
     0
+}
+
+/// A send failed, or was of no bytes: where it should have gone says nothing about the thread's next one.
+#[inline(always)]
+fn forget(sk: *const u8, family: u16) {
+    if (family == AF_INET || family == AF_INET6)
+        && let Some(state) = slots::storage(sk.cast_mut().cast(), false)
+        && unsafe { (*state).unconnected } != 0
+    {
+        let _ = PENDING.remove(&unsafe { bpf_get_current_pid_tgid() });
+    }
 }
 
 /// The slot for a send of `who`.

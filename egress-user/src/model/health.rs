@@ -85,6 +85,24 @@ pub struct LostDetail {
     pub count: u64,
 }
 
+/// Where the events of one kind are, since start. At rest, when all rings are read,
+/// `seen == told + repeated + filtered + lost`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Events {
+    /// `fork`, `exec`, `exit` or `file`.
+    pub kind: &'static str,
+    /// Counted by the kernel side before anything else.
+    pub seen: u64,
+    /// Records that the daemon has understood.
+    pub told: u64,
+    /// Not told again: the same process had opened the same file in the same way.
+    pub repeated: u64,
+    /// Not told: no file that can hold data, or the daemon's own.
+    pub filtered: u64,
+    /// Lost: no place in the ring, or unreadable. [`LostDetail`] has the causes.
+    pub lost: u64,
+}
+
 /// How well we see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -110,6 +128,8 @@ pub struct Health {
     pub hooks: Vec<HookStatus>,
     /// Lost detail since start, every known pair, zero included.
     pub lost: Vec<LostDetail>,
+    /// What happened to processes and files, by kind, and what became of its records.
+    pub events: Vec<Events>,
     /// How well we saw, in the interval that ends here.
     pub coverage: Coverage,
     /// Slots in use.

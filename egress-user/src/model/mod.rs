@@ -21,7 +21,9 @@ pub use destination::{Destination, Scope, Transport};
 pub use doctor::{BlindSpot, DoctorReport, Verdict};
 pub use file::{Access, FileAccess, FileId, FileRef};
 pub use flow::{Attribution, Direction, Flow, FlowDelta, FlowId, Reason};
-pub use health::{Coverage, Health, HookState, HookStatus, KernelTotals, Ledger, LostDetail};
+pub use health::{
+    Coverage, Events, Health, HookState, HookStatus, KernelTotals, Ledger, LostDetail,
+};
 pub use job::{Job, JobId, Scheduler, Script};
 pub use observation::{Event, Exec, Observation, Origin, SocketOwner, Stdio};
 pub use process::{Container, Identity, Process, ProcessKey};

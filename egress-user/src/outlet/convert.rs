@@ -10,8 +10,8 @@ use super::shown::{Device, EntityId, Escaped, Mode, Shown, TransportName};
 use super::summary;
 use super::words::{attribution, coverage, direction, hook_state, scope};
 use crate::model::{
-    BootTime, Destination, Direction, FileAccess, FileRef, Flow, Health, HookStatus, Job, Ledger,
-    Process, ProcessKey, Reason, Record, Text, Transport,
+    BootTime, Destination, Direction, Events, FileAccess, FileRef, Flow, Health, HookStatus, Job,
+    Ledger, Process, ProcessKey, Reason, Record, Text, Transport,
 };
 
 mod alert;
@@ -199,6 +199,7 @@ impl<'a> Document<'a> {
                 count: lost.count,
             })
             .collect();
+        egress.events = health.events.iter().copied().map(events).collect();
         egress.started = Some(time(host, health.started));
         egress.live_flows = Some(health.live_flows);
         egress.live_processes = Some(health.live_processes);
@@ -377,6 +378,17 @@ fn hook(hook: &HookStatus) -> ecs::Hook<'_> {
         state: hook_state(hook.state),
         reason: hook.reason.as_deref(),
         gives: hook.gives,
+    }
+}
+
+fn events(events: Events) -> ecs::Events {
+    ecs::Events {
+        kind: events.kind,
+        seen: events.seen,
+        told: events.told,
+        repeated: events.repeated,
+        filtered: events.filtered,
+        lost: events.lost,
     }
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Access, Alert, Attribution, Clock, Container, Coverage, Destination, Direction, FileAccess,
-    FileEvidence, FileId, FileRef, Flow, FlowDelta, FlowId, Health, HookState, HookStatus,
-    Identity, Job, JobId, Ledger, LostDetail, Process, ProcessKey, Reason, Record, Rule, Scheduler,
-    Scope, Script, Signal, SignalKind, Stdio, Text, Transport,
+    Access, Alert, Attribution, Clock, Container, Coverage, Destination, Direction, Events,
+    FileAccess, FileEvidence, FileId, FileRef, Flow, FlowDelta, FlowId, Health, HookState,
+    HookStatus, Identity, Job, JobId, Ledger, LostDetail, Process, ProcessKey, Reason, Record,
+    Rule, Scheduler, Scope, Script, Signal, SignalKind, Stdio, Text, Transport,
 };
 use crate::outlet::Host;
 
@@ -251,6 +251,14 @@ pub(crate) fn health_of(total: u64) -> Health {
             kind: "exec",
             cause: "ring_full",
             count: 3,
+        }],
+        events: vec![Events {
+            kind: "file",
+            seen: 100,
+            told: 40,
+            repeated: 30,
+            filtered: 20,
+            lost: 10,
         }],
         coverage: Coverage::Degraded,
         live_flows: 5,

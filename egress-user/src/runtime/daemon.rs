@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::pipeline::{Pipeline, SensorHealth, total};
@@ -21,6 +22,8 @@ use crate::outlet::{Host, Jsonl, Outlets};
 use crate::sensor::guard::{Guard, Taken};
 use crate::sensor::{Sensor, cgroups::CgroupRoot, clock, fields, privilege};
 
+/// Readings in one drain: a flood that never ends gets no more of them in a row.
+const READINGS: usize = 64;
 /// How often a live view is told of each flow.
 const LIVE: Duration = Duration::from_secs(1);
 
@@ -154,12 +157,19 @@ async fn serve(
             () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
             _ = ticks.tick() => {}
         }
-        round(
-            &mut sensor,
-            &mut pipeline,
-            &mut health_due,
-            options.config.events.health_interval,
-        );
+        for _ in 0..READINGS {
+            let more = round(
+                &mut sensor,
+                &mut pipeline,
+                &mut health_due,
+                options.config.events.health_interval,
+            );
+            if !more {
+                break;
+            }
+            // Whoever asks for /healthz is answered meanwhile.
+            yield_now().await;
+        }
         state.tick();
         state.ready();
     }
@@ -168,7 +178,7 @@ async fn serve(
     // Nothing moves any more: what is in memory now is the end of the books.
     sensor.detach();
     let mut never = BootTime::MAX;
-    round(&mut sensor, &mut pipeline, &mut never, Duration::MAX);
+    while round(&mut sensor, &mut pipeline, &mut never, Duration::MAX) {}
     pipeline.finish(clock::boot_now());
     let mut now = 0;
     round(&mut sensor, &mut pipeline, &mut now, Duration::MAX);
@@ -182,8 +192,13 @@ async fn serve(
     Ok(())
 }
 
-/// One drain, and a health record when it is due.
-fn round(sensor: &mut Sensor, pipeline: &mut Pipeline, health_due: &mut BootTime, every: Duration) {
+/// One reading, and a health record when it is due. Whether there is more to read.
+fn round(
+    sensor: &mut Sensor,
+    pipeline: &mut Pipeline,
+    health_due: &mut BootTime,
+    every: Duration,
+) -> bool {
     let drain = sensor.poll();
     let lost = sensor.lost();
     pipeline.round(drain.at, &drain.observations, sensor.hooks(), total(&lost));
@@ -194,8 +209,10 @@ fn round(sensor: &mut Sensor, pipeline: &mut Pipeline, health_due: &mut BootTime
         let health = SensorHealth {
             hooks: sensor.hooks().to_vec(),
             lost,
+            events: sensor.events(),
             live_flows: sensor.live_flows(),
         };
         pipeline.health(drain.at, drain.totals, health);
     }
+    drain.more
 }

@@ -8,8 +8,8 @@ use crate::config::{Config, FileRecords};
 use crate::detect::{Detector, Labels};
 use crate::lineage::Lineage;
 use crate::model::{
-    BootTime, Coverage, Event, FileAccess, Flow, Health, HookState, HookStatus, KernelTotals,
-    LostDetail, Observation, Origin, ProcessKey, Record, Scope,
+    BootTime, Coverage, Event, Events, FileAccess, Flow, Health, HookState, HookStatus,
+    KernelTotals, LostDetail, Observation, Origin, ProcessKey, Record, Scope,
 };
 use crate::outlet::Outlets;
 
@@ -34,6 +34,8 @@ pub struct SensorHealth {
     pub hooks: Vec<HookStatus>,
     /// Detail lost since start.
     pub lost: Vec<LostDetail>,
+    /// Events, by kind.
+    pub events: Vec<Events>,
     /// Slots in use.
     pub live_flows: u64,
 }
@@ -72,7 +74,7 @@ impl Pipeline {
         }
     }
 
-    /// Takes one drain of the kernel's memory.
+    /// Takes one reading of the kernel's memory. What is over is judged when it is the last of a drain.
     pub fn round(
         &mut self,
         at: BootTime,
@@ -94,10 +96,13 @@ impl Pipeline {
                 self.place(&flow);
             }
         }
-        let coverage = coverage(hooks, lost > self.lost_seen);
-        self.lost_seen = lost;
-        for alert in self.detector.tick(at, coverage, &self.lineage) {
-            self.outlets.publish(&Record::Alert(Arc::new(alert)));
+        let whole = matches!(observations.last(), Some(last) if matches!(last.event, Event::Tick));
+        if whole {
+            let coverage = coverage(hooks, lost > self.lost_seen);
+            self.lost_seen = lost;
+            for alert in self.detector.tick(at, coverage, &self.lineage) {
+                self.outlets.publish(&Record::Alert(Arc::new(alert)));
+            }
         }
         let outlets = &self.outlets;
         self.flows
@@ -170,6 +175,7 @@ impl Pipeline {
             app_bytes,
             hooks: sensor.hooks,
             lost: sensor.lost,
+            events: sensor.events,
             coverage,
             live_flows: sensor.live_flows,
             live_processes,

@@ -1,6 +1,6 @@
 //! Slots to flow deltas: what each slot gained since it was last read, and when it can be used again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -14,11 +14,14 @@ use egress_common::slot::{
 };
 
 use super::SensorError;
+use super::live::LiveSlots;
 use super::mapped::Slots;
 use crate::model::{BootTime, Direction, FlowDelta, FlowId, ProcessKey, Text, Transport};
 
 /// A closed slot stays this long: resets are sent after the close, and counted to it.
 const LINGER: Duration = Duration::from_secs(1);
+/// When slots run short, closed ones do not stay, and retired ones rest this long only: no program runs that long.
+const REST: Duration = Duration::from_millis(100);
 /// A silent slot of a process is taken back after this; its socket gets another when it speaks again.
 const IDLE: Duration = Duration::from_mins(10);
 /// A silent slot that no process claimed (the kernel's own sockets) is taken back after this.
@@ -36,18 +39,6 @@ struct Taken {
     rx_bytes: u64,
 }
 
-/// A slot in use.
-struct Live {
-    id: FlowId,
-    cookie: u64,
-    first: BootTime,
-    active: BootTime,
-    owned: bool,
-    /// When the socket closed, and whether that was told.
-    closed: Option<BootTime>,
-    told: bool,
-}
-
 /// Reads slots.
 pub struct Flows {
     slots: Slots,
@@ -56,12 +47,12 @@ pub struct Flows {
     // The maps behind the mapping: kept open as long as it is.
     _maps: [MapData; 2],
     taken: Vec<Taken>,
-    live: HashMap<u32, Live>,
-    by_cookie: HashMap<u64, Vec<u32>>,
-    /// Retired, and from when on they may be handed out again: a program that found one just before may still add to it.
+    live: LiveSlots,
+    /// Changed, and not read yet: the next last.
+    changed: Vec<u32>,
+    /// Retired, and since when; they are handed out again a while later: a program that found one just before may still add to it.
     retired: VecDeque<(BootTime, u32)>,
     closing: VecDeque<(BootTime, u32)>,
-    next_id: u64,
     next_sweep: BootTime,
     /// Slots that could not be handed back.
     pub stuck: u64,
@@ -108,11 +99,10 @@ impl Flows {
             keys,
             _maps: [slots, activity],
             taken: vec![Taken::default(); count as usize],
-            live: HashMap::new(),
-            by_cookie: HashMap::new(),
+            live: LiveSlots::default(),
+            changed: Vec::new(),
             retired: VecDeque::new(),
             closing: VecDeque::new(),
-            next_id: 1,
             next_sweep: 0,
             stuck: 0,
         })
@@ -124,30 +114,43 @@ impl Flows {
         self.live.len()
     }
 
-    /// Reads every slot that changed, takes closed and silent ones back, and hands the deltas to `tell`.
-    pub fn drain(&mut self, now: BootTime, mut tell: impl FnMut(FlowDelta)) {
-        let mut changed = Vec::new();
-        self.slots.drain_changed(|number| changed.push(number));
-        for number in changed {
+    /// Reads the slots that changed, at most `room` of them, takes closed and silent ones back, and hands the deltas to
+    /// `tell`. Whether more have changed: they are next.
+    pub fn drain(&mut self, now: BootTime, room: usize, mut tell: impl FnMut(FlowDelta)) -> bool {
+        if self.changed.is_empty() {
+            let changed = &mut self.changed;
+            self.slots.drain_changed(|number| changed.push(number));
+        }
+        let next = self.changed.len().saturating_sub(room);
+        for number in self.changed.split_off(next) {
             if let Some(slot) = self.slots.read(number)
                 && let Some(delta) = self.take_delta(number, &slot, now)
             {
                 tell(delta);
             }
         }
-        self.retire_closed(now, &mut tell);
+        let short = self.runs_short();
+        self.retire_closed(now, short, room, &mut tell);
         if now >= self.next_sweep {
             self.next_sweep = now + nanos(SWEEP);
             self.sweep(now);
         }
-        while let Some((when, number)) = self.retired.front().copied()
-            && when <= now
+        let rest = nanos(if short { REST } else { LINGER });
+        while let Some((since, number)) = self.retired.front().copied()
+            && now.saturating_sub(since) >= rest
         {
             self.retired.pop_front();
             if self.free.push(number, 0).is_err() {
                 self.stuck += 1;
             }
         }
+        let due = |(when, _): &(BootTime, u32)| *when <= now || self.runs_short();
+        !self.changed.is_empty() || self.closing.front().is_some_and(due)
+    }
+
+    /// Whether a quarter of the slots or less is left to hand out.
+    fn runs_short(&self) -> bool {
+        self.live.len() + self.retired.len() > self.taken.len() / 4 * 3
     }
 
     /// What the slot gained. `None` when that is nothing, and nothing ended.
@@ -170,37 +173,21 @@ impl Flows {
             rx_bytes: slot.rx_bytes,
         };
 
-        let live = match self.live.entry(number) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                let id = FlowId(self.next_id);
-                self.next_id += 1;
-                self.by_cookie.entry(slot.cookie).or_default().push(number);
-                entry.insert(Live {
-                    id,
-                    cookie: slot.cookie,
-                    first: slot.first_ns,
-                    active: now,
-                    owned: false,
-                    closed: None,
-                    told: false,
-                })
-            }
-        };
+        let live = self.live.touch(number, slot.cookie, slot.first_ns, now)?;
         live.owned = slot.owned == YES;
         if app_bytes | app_calls | wire_bytes | wire_packets | rx_bytes != 0 {
             live.active = now;
         }
-        let just_closed = slot.closed == YES && live.closed.is_none();
+        let just_closed = slot.closed == YES && live.closed().is_none();
         if just_closed {
-            live.closed = Some(slot.closed_ns);
+            live.close(slot.closed_ns);
             self.closing.push_back((now + nanos(LINGER), number));
         }
-        let tells_end = live.closed.is_some() && !live.told;
+        let tells_end = live.closed().is_some() && !live.told;
         live.told |= tells_end;
-        let (id, first, closed, cookie) = (live.id, live.first, live.closed, live.cookie);
+        let (id, closed) = (live.id, live.closed());
         if just_closed {
-            self.close_others(cookie, number, slot.closed_ns, now);
+            self.close_others(slot.cookie, number, slot.closed_ns, now);
         }
         if app_bytes | app_calls | wire_bytes | wire_packets | rx_bytes == 0 && !tells_end {
             return None;
@@ -211,7 +198,7 @@ impl Flows {
             wire_bytes,
             wire_packets,
             rx_bytes,
-            first,
+            first: slot.first_ns,
             last: now,
             closed,
             ..describe(id, slot)
@@ -220,67 +207,71 @@ impl Flows {
 
     /// The other slots of a socket that closed end with it; those taken after the close belong to its next life.
     fn close_others(&mut self, cookie: u64, closed: u32, closed_ns: BootTime, now: BootTime) {
-        for number in self
-            .by_cookie
-            .get(&cookie)
-            .into_iter()
-            .flatten()
-            .copied()
+        let others: Vec<u32> = self
+            .live
+            .of_socket(cookie)
             .filter(|number| *number != closed)
-        {
-            if let Some(live) = self.live.get_mut(&number)
-                && live.closed.is_none()
-                && live.first <= closed_ns
+            .filter(|number| {
+                let slot = self.slots.read(*number);
+                slot.is_some_and(|slot| slot.first_ns <= closed_ns)
+            })
+            .collect();
+        for number in others {
+            if let Some(live) = self.live.get_mut(number)
+                && live.closed().is_none()
             {
-                live.closed = Some(closed_ns);
+                live.close(closed_ns);
                 self.closing.push_back((now + nanos(LINGER), number));
             }
         }
     }
 
-    /// Takes back the slots that closed long enough ago, with their last figures.
-    fn retire_closed(&mut self, now: BootTime, tell: &mut impl FnMut(FlowDelta)) {
-        while let Some((when, number)) = self.closing.front().copied()
-            && when <= now
-        {
-            self.closing.pop_front();
-            self.retire(number, now, tell);
+    /// Takes back the slots that closed long enough ago, at most `room` of them, with their last figures.
+    fn retire_closed(
+        &mut self,
+        now: BootTime,
+        short: bool,
+        room: usize,
+        tell: &mut impl FnMut(FlowDelta),
+    ) {
+        for _ in 0..room {
+            match self.closing.front().copied() {
+                Some((when, number)) if when <= now || short => {
+                    self.closing.pop_front();
+                    self.retire(number, now, tell);
+                }
+                _ => break,
+            }
         }
     }
 
     /// Looks for silent slots.
     fn sweep(&mut self, now: BootTime) {
-        for (number, live) in &mut self.live {
+        for (number, live) in self.live.iter_mut() {
             let limit = if live.owned { IDLE } else { IDLE_UNOWNED };
-            if live.closed.is_none() && now.saturating_sub(live.active) >= nanos(limit) {
-                live.closed = Some(live.active);
-                self.closing.push_back((now, *number));
+            if live.closed().is_none() && now.saturating_sub(live.active) >= nanos(limit) {
+                live.close(live.active);
+                self.closing.push_back((now, number));
             }
         }
     }
 
     fn retire(&mut self, number: u32, now: BootTime, tell: &mut impl FnMut(FlowDelta)) {
         // First stale, then read: what comes later goes to another slot, or, for a program that is in the middle of an
-        // addition, to this slot's next life.
+        // addition, still to this flow: the slot is handed out again only later.
         self.slots.retire(number);
-        if let Some(slot) = self.slots.read(number) {
-            if let Some(delta) = self.take_delta(number, &slot, now) {
-                tell(delta);
-            }
-            if slot.keyed != KEYED_NO {
-                let _ = self.keys.remove(&key(&slot));
-            }
+        let Some(slot) = self.slots.read(number) else {
+            return;
+        };
+        if let Some(delta) = self.take_delta(number, &slot, now) {
+            tell(delta);
         }
-        if let Some(live) = self.live.remove(&number)
-            && let std::collections::hash_map::Entry::Occupied(mut entry) =
-                self.by_cookie.entry(live.cookie)
-        {
-            entry.get_mut().retain(|other| *other != number);
-            if entry.get().is_empty() {
-                entry.remove();
-            }
+        if slot.keyed != KEYED_NO {
+            let _ = self.keys.remove(&key(&slot));
         }
-        self.retired.push_back((now + nanos(LINGER), number));
+        if self.live.retire(number, slot.cookie, slot.first_ns) {
+            self.retired.push_back((now, number));
+        }
     }
 }
 

@@ -16,8 +16,10 @@ pub mod flows;
 pub mod gaps;
 pub mod guard;
 pub mod hooks;
+pub mod live;
 pub mod load;
 mod mapped;
+mod misses;
 pub mod path_table;
 pub mod paths;
 pub mod pid_dir;
@@ -40,13 +42,16 @@ pub use error::SensorError;
 use cgroups::{CgroupPaths, CgroupRoot};
 use counters::Counters;
 use flows::Flows;
+use misses::Misses;
 use rings::Rings;
 
 use crate::config;
-use crate::model::{BootTime, Event, HookStatus, KernelTotals, LostDetail, Observation};
+use crate::model::{BootTime, Event, Events, HookStatus, KernelTotals, LostDetail, Observation};
 
 /// Cgroups whose paths are remembered.
 const CGROUPS: usize = 4096;
+/// Flows told in one reading: 1 MB of memory at most, whatever moves.
+const FLOWS: usize = 4096;
 
 /// Attached programs and the memory they fill. Dropping it detaches everything.
 pub struct Sensor {
@@ -54,6 +59,7 @@ pub struct Sensor {
     flows: Flows,
     rings: Rings,
     counters: Counters,
+    misses: Misses,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     hooks: Vec<HookStatus>,
     cgroup_root: CgroupRoot,
@@ -89,8 +95,10 @@ fn tell_state(ebpf: &mut Ebpf, slots: u32) -> Result<(), SensorError> {
 pub struct Drain {
     /// When the reading ended. Everything that happened before the reading began is in it.
     pub at: BootTime,
-    /// What happened, in order; the last is [`Event::Tick`].
+    /// What happened, in order; the last is [`Event::Tick`], unless there is more.
     pub observations: Vec<Observation>,
+    /// There is more to read at once.
+    pub more: bool,
     /// The kernel's totals, read after the slots.
     pub totals: KernelTotals,
 }
@@ -120,6 +128,7 @@ impl Sensor {
             flows,
             rings,
             counters,
+            misses: Misses::of(&ebpf),
             log,
             hooks,
             cgroup_root,
@@ -154,6 +163,7 @@ impl Sensor {
 
     /// Detaches every program. What they left in memory can still be read.
     pub fn detach(&mut self) {
+        self.misses.ask(BootTime::MAX);
         self.ebpf = None;
     }
 
@@ -163,14 +173,17 @@ impl Sensor {
         self.flows.live() as u64
     }
 
-    /// Reads everything that happened since the last call.
+    /// Reads what happened since the last call: everything, or a part of bounded size when [`Drain::more`] says so.
     pub fn poll(&mut self) -> Drain {
         let began = clock::boot_now();
+        if self.ebpf.is_some() {
+            self.misses.ask(began);
+        }
         let mut flows = Vec::new();
-        self.flows.drain(began, |delta| flows.push(delta));
+        let more_flows = self.flows.drain(began, FLOWS, |delta| flows.push(delta));
         let totals = self.counters.totals();
         let mut observations = Vec::new();
-        self.rings.drain(&mut observations);
+        let more_records = self.rings.drain(&mut observations);
         for observation in &mut observations {
             if let Event::Exec(exec) = &mut observation.event {
                 exec.cgroup_path = self.cgroup_paths.path(
@@ -188,18 +201,28 @@ impl Sensor {
             at,
             event: Event::Flow(delta),
         }));
-        observations.push(Observation {
-            at,
-            event: Event::Tick,
-        });
+        let more = more_flows || more_records;
+        if !more {
+            observations.push(Observation {
+                at,
+                event: Event::Tick,
+            });
+        }
         if let Some(log) = &mut self.log {
             log.flush();
         }
         Drain {
             at,
             observations,
+            more,
             totals,
         }
+    }
+
+    /// What became of the events of processes and files since the start. To be asked after a reading.
+    #[must_use]
+    pub fn events(&self) -> Vec<Events> {
+        self.counters.events(self.rings.told)
     }
 
     /// Detail that was lost since the start, by kind and cause.
@@ -207,6 +230,7 @@ impl Sensor {
     pub fn lost(&self) -> Vec<LostDetail> {
         let mut lost = self.counters.lost();
         lost.extend(self.rings.lost());
+        lost.extend(self.misses.lost());
         lost.push(LostDetail {
             kind: "slot",
             cause: "stuck",

@@ -103,6 +103,9 @@ pub struct Egress<'a> {
     /// Health: detail that was lost, since start. Totals never are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<Lost>,
+    /// Health: events of processes and files, by kind, since start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Events>,
     /// Health: since when the daemon runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
@@ -296,6 +299,24 @@ pub struct Hook<'a> {
     pub reason: Option<&'a str>,
     /// What is lost without it.
     pub gives: &'static str,
+}
+
+/// One of `egress.events`. When all has been read, seen = told + repeated + filtered + lost.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Events {
+    /// `fork`, `exec`, `exit` or `file`.
+    pub kind: &'static str,
+    /// Counted in the kernel, before anything else.
+    pub seen: u64,
+    /// Records that came through.
+    pub told: u64,
+    /// Opens not told again: same process, file and access.
+    pub repeated: u64,
+    /// Opens of what holds no data, and the daemon's own.
+    pub filtered: u64,
+    /// Lost; `egress.lost` has the causes.
+    pub lost: u64,
 }
 
 /// One of `egress.lost`.

@@ -132,6 +132,25 @@ impl Out<'_> {
                 lost.count,
             )?;
         }
+        let mut metric = self.counter(
+            "events",
+            "Events of processes and files by kind: seen = told + repeated + filtered + lost, but for those on their way.",
+        )?;
+        for events in &health.events {
+            for (state, value) in [
+                ("seen", events.seen),
+                ("told", events.told),
+                ("repeated", events.repeated),
+                ("filtered", events.filtered),
+                ("lost", events.lost),
+            ] {
+                count(
+                    &mut metric,
+                    &[("kind", events.kind), ("state", state)],
+                    value,
+                )?;
+            }
+        }
         let mut metric = self.gauge(
             "hook_info",
             "Always 1; how each hook is attached, and whether it works.",

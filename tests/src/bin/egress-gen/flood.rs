@@ -314,9 +314,7 @@ fn fan(to: SocketAddr, ports: u16, rounds: u32, size: usize) -> Result<Value> {
         }
     }
     let from = socket.local_addr()?.port();
-    Ok(
-        json!({ "pid": std::process::id(), "source_port": from, "app_bytes": sent, "calls": calls }),
-    )
+    Ok(json!({ "pid": std::process::id(), "source_port": from, "app_bytes": sent, "calls": calls }))
 }
 
 fn sockets(to: SocketAddr, count: u32, addresses: u8, rounds: u32) -> Result<()> {
@@ -338,7 +336,9 @@ fn sockets(to: SocketAddr, count: u32, addresses: u8, rounds: u32) -> Result<()>
         for socket in &all {
             sent += socket.send(&[b's'; 10])? as u64;
         }
-        print(&json!({ "pid": std::process::id(), "round": round, "sockets": count, "app_bytes": sent }));
+        print(
+            &json!({ "pid": std::process::id(), "round": round, "sockets": count, "app_bytes": sent }),
+        );
     }
     sink::end_with_stdin()
 }
