@@ -103,6 +103,23 @@ pub struct Events {
     pub lost: u64,
 }
 
+/// What became of the records of one kind at one outlet, since start: `given` is what it wrote or will write, and `lost`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OutletBooks {
+    /// `jsonl`, `metrics` or `console`.
+    pub outlet: &'static str,
+    /// `flow`, `exec`, `file`, `health` or `alert`.
+    pub record: &'static str,
+    /// Handed to the outlet.
+    pub given: u64,
+    /// Found its queue full, or could not be written.
+    pub lost: u64,
+    /// Application bytes of lost flow records.
+    pub lost_app_bytes: u64,
+    /// Wire bytes of lost flow records.
+    pub lost_wire_bytes: u64,
+}
+
 /// How well we see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -130,6 +147,8 @@ pub struct Health {
     pub lost: Vec<LostDetail>,
     /// What happened to processes and files, by kind, and what became of its records.
     pub events: Vec<Events>,
+    /// What became of records, by outlet and kind.
+    pub outlets: Vec<OutletBooks>,
     /// How well we saw, in the interval that ends here.
     pub coverage: Coverage,
     /// Slots in use.

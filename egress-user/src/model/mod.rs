@@ -22,7 +22,7 @@ pub use doctor::{BlindSpot, DoctorReport, Verdict};
 pub use file::{Access, FileAccess, FileId, FileRef};
 pub use flow::{Attribution, Direction, Flow, FlowDelta, FlowId, Reason};
 pub use health::{
-    Coverage, Events, Health, HookState, HookStatus, KernelTotals, Ledger, LostDetail,
+    Coverage, Events, Health, HookState, HookStatus, KernelTotals, Ledger, LostDetail, OutletBooks,
 };
 pub use job::{Job, JobId, Scheduler, Script};
 pub use observation::{Event, Exec, Observation, Origin, SocketOwner, Stdio};

@@ -11,7 +11,7 @@ use super::summary;
 use super::words::{attribution, coverage, direction, hook_state, scope};
 use crate::model::{
     BootTime, Destination, Direction, Events, FileAccess, FileRef, Flow, Health, HookStatus, Job,
-    Ledger, Process, ProcessKey, Reason, Record, Text, Transport,
+    Ledger, OutletBooks, Process, ProcessKey, Reason, Record, Text, Transport,
 };
 
 mod alert;
@@ -200,6 +200,7 @@ impl<'a> Document<'a> {
             })
             .collect();
         egress.events = health.events.iter().copied().map(events).collect();
+        egress.outlets = health.outlets.iter().copied().map(outlet).collect();
         egress.started = Some(time(host, health.started));
         egress.live_flows = Some(health.live_flows);
         egress.live_processes = Some(health.live_processes);
@@ -389,6 +390,17 @@ fn events(events: Events) -> ecs::Events {
         repeated: events.repeated,
         filtered: events.filtered,
         lost: events.lost,
+    }
+}
+
+fn outlet(books: OutletBooks) -> ecs::OutletBooks {
+    ecs::OutletBooks {
+        outlet: books.outlet,
+        record: books.record,
+        given: books.given,
+        lost: books.lost,
+        lost_app_bytes: books.lost_app_bytes,
+        lost_wire_bytes: books.lost_wire_bytes,
     }
 }
 

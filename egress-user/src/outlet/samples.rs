@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::model::{
     Access, Alert, Attribution, Clock, Container, Coverage, Destination, Direction, Events,
     FileAccess, FileEvidence, FileId, FileRef, Flow, FlowDelta, FlowId, Health, HookState,
-    HookStatus, Identity, Job, JobId, Ledger, LostDetail, Process, ProcessKey, Reason, Record,
-    Rule, Scheduler, Scope, Script, Signal, SignalKind, Stdio, Text, Transport,
+    HookStatus, Identity, Job, JobId, Ledger, LostDetail, OutletBooks, Process, ProcessKey, Reason,
+    Record, Rule, Scheduler, Scope, Script, Signal, SignalKind, Stdio, Text, Transport,
 };
 use crate::outlet::Host;
 
@@ -259,6 +259,14 @@ pub(crate) fn health_of(total: u64) -> Health {
             repeated: 30,
             filtered: 20,
             lost: 10,
+        }],
+        outlets: vec![OutletBooks {
+            outlet: "jsonl",
+            record: "flow",
+            given: 50,
+            lost: 7,
+            lost_app_bytes: 700,
+            lost_wire_bytes: 1000,
         }],
         coverage: Coverage::Degraded,
         live_flows: 5,

@@ -176,6 +176,7 @@ impl Pipeline {
             hooks: sensor.hooks,
             lost: sensor.lost,
             events: sensor.events,
+            outlets: self.outlets.books(),
             coverage,
             live_flows: sensor.live_flows,
             live_processes,

@@ -106,6 +106,9 @@ pub struct Egress<'a> {
     /// Health: events of processes and files, by kind, since start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Events>,
+    /// Health: records of each outlet, by kind, since start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outlets: Vec<OutletBooks>,
     /// Health: since when the daemon runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
@@ -317,6 +320,24 @@ pub struct Events {
     pub filtered: u64,
     /// Lost; `egress.lost` has the causes.
     pub lost: u64,
+}
+
+/// One of `egress.outlets`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct OutletBooks {
+    /// `jsonl`, `metrics` or `console`.
+    pub outlet: &'static str,
+    /// Kind of record, as `event.action`.
+    pub record: &'static str,
+    /// Handed to the outlet.
+    pub given: u64,
+    /// Of those, lost: its queue was full, or it could not write.
+    pub lost: u64,
+    /// Application bytes of lost flow records.
+    pub lost_app_bytes: u64,
+    /// Wire bytes of lost flow records.
+    pub lost_wire_bytes: u64,
 }
 
 /// One of `egress.lost`.

@@ -151,6 +151,20 @@ impl Out<'_> {
                 )?;
             }
         }
+        let mut metric = self.counter(
+            "outlet_records",
+            "Records of each outlet by kind: handed to it, and of those lost.",
+        )?;
+        for books in &health.outlets {
+            for (state, value) in [("given", books.given), ("lost", books.lost)] {
+                let labels = [
+                    ("outlet", books.outlet),
+                    ("record", books.record),
+                    ("state", state),
+                ];
+                count(&mut metric, &labels, value)?;
+            }
+        }
         let mut metric = self.gauge(
             "hook_info",
             "Always 1; how each hook is attached, and whether it works.",
