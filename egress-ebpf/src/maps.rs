@@ -73,11 +73,11 @@ pub static NAME_SCRATCH: PerCpuArray<NameScratch, 1> = PerCpuArray::new();
 
 /// Process records.
 #[map]
-pub static PROCESS_RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+pub static PROCESS_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// File records.
 #[map]
-pub static FILE_RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+pub static FILE_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// When a process last told of opening a file in a way.
 #[btf_map]

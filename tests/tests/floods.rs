@@ -194,9 +194,10 @@ fn two_hundred_thousand_connections_lose_no_byte() -> Result<()> {
         json(&mut lab.generator(&connects)?)
     })?;
     sink.finish()?;
-    let counter = lab
-        .sink
-        .run("nft", &["--json", "list", "counter", "inet", "flood", "bytes_in"])?;
+    let counter = lab.sink.run(
+        "nft",
+        &["--json", "list", "counter", "inet", "flood", "bytes_in"],
+    )?;
     let counter: Value = serde_json::from_str(&counter)?;
     let counters = counter["nftables"].as_array().into_iter().flatten();
     let arrived = counters

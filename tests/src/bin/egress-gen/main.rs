@@ -7,6 +7,7 @@
 mod flood;
 mod http;
 mod open;
+mod process;
 mod raw;
 mod repeat;
 mod send;
@@ -104,6 +105,8 @@ enum Command {
         #[arg(long)]
         pairs: u32,
     },
+    /// Sockets that change hands, users that change, processes that are gone.
+    Process(process::Process),
     /// As much as the machine can do.
     #[command(subcommand)]
     Flood(flood::Flood),
@@ -147,6 +150,7 @@ fn main() -> anyhow::Result<()> {
         Command::Http { listen } => http::serve(listen)?,
         Command::OpenKinds { dir } => print(&open::kinds(&dir)?),
         Command::OpenRace { dir, pairs } => print(&open::race(&dir, pairs)?),
+        Command::Process(process) => process::process(&process)?,
         Command::Flood(flood) => flood::flood(flood)?,
     }
     Ok(())

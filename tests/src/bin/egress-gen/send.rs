@@ -89,12 +89,16 @@ fn calls(
 }
 
 fn socket(to: SocketAddr) -> Result<UdpSocket> {
-    let any: IpAddr = if to.is_ipv4() {
+    UdpSocket::bind((any(to), 0)).context("bind")
+}
+
+/// The unspecified address of the same family.
+pub fn any(to: SocketAddr) -> IpAddr {
+    if to.is_ipv4() {
         Ipv4Addr::UNSPECIFIED.into()
     } else {
         Ipv6Addr::UNSPECIFIED.into()
-    };
-    UdpSocket::bind((any, 0)).context("bind")
+    }
 }
 
 fn told(from: SocketAddr, sent: u64, calls: u64) -> Value {
