@@ -12,6 +12,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("nsenter", "util-linux"),
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
+    ("runc", "runc"),
     ("scp", "openssh-client"),
     ("script", "bsdutils"),
     ("setpriv", "util-linux"),

@@ -29,6 +29,8 @@ struct Case {
     senders: Vec<Value>,
     /// Who else may have had packets: whoever connected.
     others: Vec<u64>,
+    /// Wire bytes that no cgroup hook sees, at most.
+    unseen: u64,
     /// Which container.
     container: Option<&'static str>,
 }
@@ -43,8 +45,10 @@ impl Case {
             sum(flows.iter().copied()),
             truth.at(self.transport, self.to),
         );
+        let unseen = arrived.bytes.checked_sub(total.wire_bytes);
         ensure!(
-            (total.wire_bytes, total.wire_packets) == (arrived.bytes, arrived.packets),
+            unseen.is_some_and(|unseen| unseen <= self.unseen)
+                && (unseen != Some(0) || total.wire_packets == arrived.packets),
             "{total:?} is told, of {arrived:?}"
         );
         let mut sent: Vec<Sender> = self.senders.iter().map(sender).collect::<Result<_>>()?;
@@ -138,6 +142,7 @@ fn stream(lab: &Lab, name: &'static str, port: u16, bytes: u64, more: &[&str]) -
         to,
         senders,
         others,
+        unseen: 0,
         container: None,
     })
 }
@@ -154,6 +159,7 @@ fn datagrams(lab: &Lab, name: &'static str, port: u16) -> Result<Case> {
         to,
         senders,
         others,
+        unseen: 0,
         container: None,
     })
 }
@@ -199,6 +205,7 @@ fn gone_before(lab: &Lab, daemon: &Daemon, port: u16) -> Result<Case> {
         to,
         senders: senders.collect(),
         others: Vec::new(),
+        unseen: 0,
         container: None,
     })
 }
@@ -234,13 +241,106 @@ fn killed(lab: &Lab, port: u16) -> Result<Case> {
         to,
         senders: vec![sender],
         others: Vec::new(),
+        // It closes first: the last acknowledgement is sent by the kernel in TIME-WAIT, for no full socket.
+        unseen: 52,
         container: None,
     })
 }
 
+/// A sender in a container of runc's: its own file system, users, processes; the network is the lab's source. The cgroup has
+/// the name that Docker gives.
+fn contained(lab: &Lab, port: u16) -> Result<Case> {
+    const ID: &str = "e6e5e4e3e2e1e0efeeedecebeae9e8e7e6e5e4e3e2e1e0efeeedecebeae9e8e7";
+    let to = SocketAddr::new(SINK_V4, port);
+    let sink = lab.serve(&lab.sink, &["tcp-sink", "--close-after", "30000"], to)?;
+    let bundle = lab.path("bundle");
+    fs::create_dir_all(bundle.join("rootfs"))?;
+    run(Command::new("runc").arg("spec").current_dir(&bundle))?;
+    let file = bundle.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&file)?)?;
+    config["process"]["terminal"] = false.into();
+    config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+    let to_sink = to.to_string();
+    config["process"]["args"] = json!([
+        "/sender",
+        "tcp-upload",
+        "--bytes",
+        "30000",
+        // Longer than a drain: the name of a cgroup is looked up by its number, and must still be there.
+        "--chunk",
+        "300",
+        "--pause",
+        "300000",
+        "--wait-close",
+        "--to",
+        to_sink
+    ]);
+    let mounts = config["mounts"].as_array_mut().context("mounts")?;
+    let generator = lab::generator()?.display().to_string();
+    let binds = [
+        ("/usr", "/usr"),
+        ("/lib", "/lib"),
+        ("/lib64", "/lib64"),
+        (generator.as_str(), "/sender"),
+    ];
+    mounts.extend(binds.iter().filter(|(from, _)| fs::exists(from).unwrap_or(false)).map(|(from, at)| {
+        json!({ "destination": at, "type": "bind", "source": from, "options": ["rbind", "ro"] })
+    }));
+    config["linux"]["cgroupsPath"] = format!("/docker/{ID}").into();
+    let namespaces = config["linux"]["namespaces"].as_array_mut();
+    for namespace in namespaces.context("namespaces")? {
+        if namespace["type"] == "network" {
+            namespace["path"] = lab.source.path().display().to_string().into();
+        }
+    }
+    fs::write(&file, config.to_string())?;
+    let pid_file = lab.path("pid");
+    let mut runc = Command::new("runc");
+    runc.arg("--root")
+        .arg(lab.path("runc"))
+        .args(["run", "--pid-file"])
+        .arg(&pid_file);
+    // Its name is the test's own: another run at the same time has the host lock.
+    let told = lines(runc.arg("--bundle").arg(&bundle).arg(ID))?;
+    let pid: u64 = fs::read_to_string(&pid_file)?.trim().parse()?;
+    // The folder above the container's is runc's to make, and nobody's to remove.
+    remove_empty_cgroups("docker");
+    drop(sink);
+    let sent = told.first().and_then(|line| number(line, "app_bytes"));
+    let sender = json!({ "pid": pid, "app_bytes": sent, "uid": 1000, "executable": "/sender" });
+    Ok(Case {
+        name: "container",
+        transport: "tcp",
+        to,
+        senders: vec![sender],
+        others: Vec::new(),
+        unseen: 0,
+        container: Some(ID),
+    })
+}
+
+/// Removes a cgroup in each hierarchy, where it is empty.
+fn remove_empty_cgroups(name: &str) {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for mount in mounts.lines().filter(|line| line.contains(" cgroup")) {
+        let Some(root) = mount.split(' ').nth(1) else {
+            continue;
+        };
+        for path in own
+            .lines()
+            .filter_map(|line| line.rsplit(':').next())
+            .chain(["/"])
+        {
+            // Refused for one that is in use, and for one that is not there.
+            let _ = fs::remove_dir(format!("{root}{path}/{name}"));
+        }
+    }
+}
+
 #[test]
 fn bytes_belong_to_whoever_sent_them() -> Result<()> {
-    if !ready(&[]) {
+    if !ready(&["runc"]) {
         return Ok(());
     }
     let daemon = Daemon::start(TELL_ALL)?;
@@ -262,6 +362,7 @@ fn bytes_belong_to_whoever_sent_them() -> Result<()> {
         datagrams(&lab, "same-pid-inside", 9013)?,
         gone_before(&lab, &daemon, 9014)?,
         killed(&lab, 9015)?,
+        contained(&lab, 9016)?,
     ];
     // A process whose parent is gone still says who made it.
     let made_by: Vec<(u64, u64)> = cases

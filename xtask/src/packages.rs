@@ -52,6 +52,7 @@ pub const KERNEL_TESTS: &[Package] = &[
     ),
     package("procps", "sysctl in a namespace"),
     package("prometheus", "promtool and a real scrape of /metrics"),
+    package("runc", "senders in containers"),
     package("systemd", "systemd-analyze checks the unit in deploy/"),
     package(
         "util-linux",
