@@ -7,7 +7,9 @@
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
-use egress_common::counters::{FILE_REPEATED, FILE_TRUNCATED, FILE_UNREADABLE, LOST_FILE};
+use egress_common::counters::{
+    FILE_FILTERED, FILE_REPEATED, FILE_TOTAL, FILE_TRUNCATED, FILE_UNREADABLE, LOST_FILE,
+};
 use egress_common::records::{
     ACCESS_CREATE, ACCESS_READ, ACCESS_WRITE, FILE_PATH_MAX, FLAG_TRUNCATED, File, FileIdentity,
     Header, KIND_FILE,
@@ -107,6 +109,14 @@ fn is_pseudo(magic: u64) -> bool {
     )
 }
 
+/// Counts an open that is nobody's business.
+#[inline(always)]
+fn filtered() -> u32 {
+    count(FILE_FILTERED, 0);
+    0
+}
+
+/// Every open ends as a record, or is counted under one cause: the books of opens balance.
 #[inline(always)]
 fn opened(ctx: &TracePointContext) -> u32 {
     let Ok(fd) = (unsafe { ctx.read_at::<i64>(RETURN_VALUE) }) else {
@@ -115,6 +125,7 @@ fn opened(ctx: &TracePointContext) -> u32 {
     if fd < 0 {
         return 0;
     }
+    count(FILE_TOTAL, 0);
     let file = file_of(unsafe { bpf_get_current_task() }, fd as u32);
     let Some(identity) = identify(file) else {
         count(FILE_UNREADABLE, 0);
@@ -122,11 +133,11 @@ fn opened(ctx: &TracePointContext) -> u32 {
     };
     let kind = identity.mode & S_IFMT;
     if kind != S_IFREG && kind != S_IFBLK && kind != S_IFIFO {
-        return 0;
+        return filtered();
     }
     let super_block = pointer(pointer(file, offset!(file_f_inode)), offset!(inode_i_sb));
     if is_pseudo(pointer(super_block, offset!(sb_s_magic))) {
-        return 0;
+        return filtered();
     }
     let mode: u32 = read(file, offset!(file_f_mode)).unwrap_or(0);
     let access = if mode & FMODE_READ != 0 {
@@ -143,11 +154,11 @@ fn opened(ctx: &TracePointContext) -> u32 {
         0
     };
     if access == 0 {
-        return 0;
+        return filtered();
     }
     let who = Current::get();
     if who.tgid == daemon_tgid() {
-        return 0;
+        return filtered();
     }
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let key = OpenKey {
@@ -178,6 +189,7 @@ fn recent(told: Option<*const u64>, now: u64, within: u64) -> bool {
 /// Makes the record. Whether it found its place.
 #[inline(always)]
 fn tell(file: u64, identity: FileIdentity, access: u32, who: &Current, now: u64) -> bool {
+    // The index is a constant below the map's size: the lookup cannot miss.
     let Some(scratch) = FILE_SCRATCH.get_ptr_mut(0) else {
         return false;
     };

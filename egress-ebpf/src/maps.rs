@@ -30,9 +30,10 @@ pub static ACTIVITY: Array<
 #[btf_map]
 pub static FREE_SLOTS: Stack<u32, { DEFAULT_SLOTS as usize }> = Stack::new();
 
-/// Slots that are not their socket's only one.
+/// Slots that are not their socket's only one. A slot has one key at most, so with as many entries as there are slots it
+/// cannot fill up: a socket that sends to ever more destinations would take a slot for each send otherwise.
 #[btf_map]
-pub static FLOWS: HashMap<FlowKey, SlotRef, 16_384> = HashMap::new();
+pub static FLOWS: HashMap<FlowKey, SlotRef, { DEFAULT_SLOTS as usize }> = HashMap::new();
 
 /// Socket-local storage.
 #[btf_map]
@@ -76,11 +77,11 @@ pub static NAME_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// Process records.
 #[map]
-pub static PROCESS_RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+pub static PROCESS_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// File records.
 #[map]
-pub static FILE_RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+pub static FILE_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// When a process last told of opening a file in a way.
 #[btf_map]

@@ -15,6 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::command::{Running, run};
+use crate::tally::Tally;
 use crate::{build_dir, http, records, wait_for};
 
 /// How long the daemon may take until it is ready.
@@ -313,6 +314,22 @@ impl Daemon {
         let process = self.process.take().context("the daemon has ended")?;
         ensure!(status.code() == Some(0), "{status}: {}", process.stderr());
         Ok(Killed(self))
+    }
+
+    /// As [`stop`](Self::stop), for a run with more records than one wants to hold: they are added up, and the books are
+    /// those of [`Tally::check`].
+    ///
+    /// # Errors
+    /// When it owes something.
+    pub fn stop_tallied(mut self) -> Result<Tally> {
+        self.check_alive()?;
+        let status = self.end(Signal::TERM)?;
+        let process = self.process.take();
+        let stderr = process.map(|process| process.stderr()).unwrap_or_default();
+        ensure!(status.code() == Some(0), "{status}: {stderr}");
+        let tally = Tally::read(&self.setup.events())?;
+        tally.check().with_context(|| stderr)?;
+        Ok(tally)
     }
 
     /// Kills it, as the kernel does when memory runs out, and gives what it leaves behind on disk.

@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod lab;
 pub mod records;
 pub mod require;
+pub mod tally;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

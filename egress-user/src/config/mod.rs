@@ -111,8 +111,8 @@ impl Default for Sensor {
         Self {
             drain_interval: Duration::from_millis(100),
             slots: egress_common::slot::DEFAULT_SLOTS,
-            process_ring_bytes: 4 << 20,
-            file_ring_bytes: 4 << 20,
+            process_ring_bytes: 1 << 20,
+            file_ring_bytes: 1 << 20,
             name_ring_bytes: 1 << 20,
             kernel_log: false,
             pin: true,

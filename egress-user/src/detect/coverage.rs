@@ -20,7 +20,7 @@ const GROWTH: u64 = 10;
 const LOSSES: [&str; 6] = [
     "ring_full",
     "table_full",
-    "recursion",
+    "skipped",
     "no_cell",
     "queue_full",
     "write_failed",

@@ -22,6 +22,7 @@ mod table;
 pub(crate) mod tests;
 mod users;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use files::is_clutter;
@@ -29,18 +30,21 @@ pub use script::{Hashed, HostScripts, NoScripts, ScriptReader};
 pub use sources::{FileRead, Sources};
 
 use files::Files;
-use image::Images;
+use image::{Images, Texts};
 use pipes::Pipes;
 use staging::Staging;
 use table::Table;
 use users::Users;
 
 use crate::model::{
-    BootTime, FlowDelta, Identity, Job, Login, Observation, Process, ProcessKey, Text,
+    BootTime, FlowDelta, Identity, Job, JobId, Login, Observation, Process, ProcessKey, Text,
 };
 
 /// Reads remembered in all, for each file remembered; and as many again of processes that are gone.
 const READS_PER_FILE: usize = 16;
+
+/// Jobs kept to be shared; beyond that it begins anew, and only sharing suffers.
+const JOBS: usize = 2048;
 
 /// What is known of a process whose own records were lost.
 #[derive(Clone, Debug, Default)]
@@ -172,6 +176,7 @@ pub struct Lineage {
     pipes: Pipes,
     staging: Staging,
     images: Images,
+    jobs: HashMap<JobId, Arc<Job>>,
     reads: usize,
     reads_limit: usize,
     next_sweep: BootTime,
@@ -201,7 +206,12 @@ impl Lineage {
             files: Files::new(limits.files),
             pipes: Pipes::default(),
             staging: Staging::new(reads_limit),
-            images: Images { scripts, users },
+            images: Images {
+                scripts,
+                users,
+                texts: Texts::default(),
+            },
+            jobs: HashMap::new(),
             reads: 0,
             reads_limit,
             next_sweep: 0,
@@ -267,9 +277,24 @@ impl Lineage {
         {
             return Some(job.clone());
         }
-        let job = Arc::new(job::describe(&self.table, key)?);
+        let job = self.shared(job::describe(&self.table, key)?);
         self.table.get_mut(key)?.job = Some((filling, job.clone()));
         Some(job)
+    }
+
+    /// One [`Job`] for all processes that are of it.
+    fn shared(&mut self, job: Job) -> Arc<Job> {
+        if let Some(known) = self.jobs.get(&job.id)
+            && **known == job
+        {
+            return Arc::clone(known);
+        }
+        if self.jobs.len() >= JOBS {
+            self.jobs.clear();
+        }
+        let job = Arc::new(job);
+        self.jobs.insert(job.id.clone(), Arc::clone(&job));
+        job
     }
 
     /// Sizes and counts.

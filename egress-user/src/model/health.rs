@@ -85,6 +85,41 @@ pub struct LostDetail {
     pub count: u64,
 }
 
+/// Where the events of one kind are, since start. At rest, when all rings are read,
+/// `seen == told + repeated + filtered + lost`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Events {
+    /// `fork`, `exec`, `exit` or `file`.
+    pub kind: &'static str,
+    /// Counted by the kernel side before anything else.
+    pub seen: u64,
+    /// Records that the daemon has understood.
+    pub told: u64,
+    /// Not told again: the same process had opened the same file in the same way.
+    pub repeated: u64,
+    /// Not told: no file that can hold data, or the daemon's own.
+    pub filtered: u64,
+    /// Lost: no place in the ring, or unreadable. [`LostDetail`] has the causes.
+    pub lost: u64,
+}
+
+/// What became of the records of one kind at one outlet, since start: `given` is what it wrote or will write, and `lost`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OutletBooks {
+    /// `jsonl`, `metrics` or `console`.
+    pub outlet: &'static str,
+    /// `flow`, `exec`, `file`, `health` or `alert`.
+    pub record: &'static str,
+    /// Handed to the outlet.
+    pub given: u64,
+    /// Found its queue full, or could not be written.
+    pub lost: u64,
+    /// Application bytes of lost flow records.
+    pub lost_app_bytes: u64,
+    /// Wire bytes of lost flow records.
+    pub lost_wire_bytes: u64,
+}
+
 /// How well we see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -120,6 +155,10 @@ pub struct Health {
     pub lost: Vec<LostDetail>,
     /// Uses of blind spots told since the last health record; a use that goes on is told once a minute.
     pub blind: BTreeMap<BlindKind, u64>,
+    /// What happened to processes and files, by kind, and what became of its records.
+    pub events: Vec<Events>,
+    /// What became of records, by outlet and kind.
+    pub outlets: Vec<OutletBooks>,
     /// How well we saw, in the interval that ends here.
     pub coverage: Coverage,
     /// Slots in use.

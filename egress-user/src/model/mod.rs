@@ -29,7 +29,9 @@ pub use doctor::{BlindSpot, BlindUser, DoctorReport, Verdict};
 pub use file::{Access, FileAccess, FileId, FileRef};
 pub use flow::{Attribution, Direction, Flow, FlowDelta, FlowId, Reason};
 pub use gap::{Gap, GapReason};
-pub use health::{Coverage, Health, HookState, HookStatus, KernelTotals, Ledger, LostDetail};
+pub use health::{
+    Coverage, Events, Health, HookState, HookStatus, KernelTotals, Ledger, LostDetail, OutletBooks,
+};
 pub use host_alert::{CoverageEvidence, CoverageLoss, HostAlert};
 pub use interface::{DeviceState, Interface, Interfaces, PacketClass, Transmitted};
 pub use job::{Job, JobId, Scheduler, Script};

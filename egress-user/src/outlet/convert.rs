@@ -10,8 +10,9 @@ use super::shown::{Device, EntityId, Escaped, Harmless, Mode, Shown, TransportNa
 use super::summary;
 use super::words::{attribution, coverage, direction, hook_state, name_source, scope};
 use crate::model::{
-    BootTime, Destination, Direction, FileAccess, FileRef, Flow, Gap, Health, HookStatus, Job,
-    Ledger, LostDetail, NameSource, Named, Process, ProcessKey, Reason, Record, Text, Transport,
+    BootTime, Destination, Direction, Events, FileAccess, FileRef, Flow, Gap, Health, HookStatus,
+    Job, Ledger, LostDetail, NameSource, Named, OutletBooks, Process, ProcessKey, Reason, Record,
+    Text, Transport,
 };
 
 mod alert;
@@ -213,6 +214,8 @@ impl<'a> Document<'a> {
         egress.hooks = health.hooks.iter().map(hook).collect();
         egress.lost = health.lost.iter().map(lost).collect();
         egress.blind_spots = blind::uses(health);
+        egress.events = health.events.iter().copied().map(events).collect();
+        egress.outlets = health.outlets.iter().copied().map(outlet).collect();
         egress.started = Some(time(host, health.started));
         egress.counting_since = Some(time(host, health.attached));
         egress.live_flows = Some(health.live_flows);
@@ -435,6 +438,28 @@ fn lost(lost: &LostDetail) -> ecs::Lost {
 /// A duration in seconds, to the nanosecond.
 fn seconds(ns: u64) -> f64 {
     std::time::Duration::from_nanos(ns).as_secs_f64()
+}
+
+fn events(events: Events) -> ecs::Events {
+    ecs::Events {
+        kind: events.kind,
+        seen: events.seen,
+        told: events.told,
+        repeated: events.repeated,
+        filtered: events.filtered,
+        lost: events.lost,
+    }
+}
+
+fn outlet(books: OutletBooks) -> ecs::OutletBooks {
+    ecs::OutletBooks {
+        outlet: books.outlet,
+        record: books.record,
+        given: books.given,
+        lost: books.lost,
+        lost_app_bytes: books.lost_app_bytes,
+        lost_wire_bytes: books.lost_wire_bytes,
+    }
 }
 
 fn transport(transport: Transport) -> Shown<TransportName> {

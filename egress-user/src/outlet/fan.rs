@@ -9,8 +9,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::books::Books;
 use super::{JournalCell, Outlet};
-use crate::model::{LostDetail, Record};
+use crate::model::{LostDetail, OutletBooks, Record};
 
 /// Records that wait for one outlet, at most.
 pub const QUEUE_CAPACITY: usize = 8192;
@@ -40,6 +41,7 @@ struct Counts {
     queue_full: AtomicU64,
     write_failed: AtomicU64,
     failing: AtomicU64,
+    books: Books,
 }
 
 /// What a lane's thread is told.
@@ -123,6 +125,7 @@ impl Outlets {
         let mut noted = false;
         for lane in &self.lanes {
             // Counted before it is sent, so that the worker never takes away what was not yet added.
+            lane.counts.books.given(record);
             let queued = lane.counts.queued.fetch_add(1, Relaxed);
             if queued >= room
                 || lane
@@ -132,6 +135,7 @@ impl Outlets {
             {
                 lane.counts.queued.fetch_sub(1, Relaxed);
                 lane.counts.queue_full.fetch_add(1, Relaxed);
+                lane.counts.books.lost(record);
             } else {
                 noted |= lane.notes;
             }
@@ -202,6 +206,15 @@ impl Outlets {
             lost("queue_full", status.iter().map(|s| s.queue_full).sum()),
             lost("write_failed", status.iter().map(|s| s.write_failed).sum()),
         ]
+    }
+
+    /// What each outlet was given and lost, by kind of record.
+    #[must_use]
+    pub fn books(&self) -> Vec<OutletBooks> {
+        self.lanes
+            .iter()
+            .flat_map(|lane| lane.counts.books.tell(lane.name))
+            .collect()
     }
 
     /// Writes everything that is queued and ends the threads. One that does not end within five seconds is left
@@ -284,6 +297,7 @@ impl<O: Outlet> Worker<O> {
             if let Some(journal) = &self.journal {
                 journal.told(record);
             }
+            self.counts.books.lost(record);
             self.failed(&error);
         }
     }

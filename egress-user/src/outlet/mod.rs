@@ -8,6 +8,7 @@ use std::io;
 
 use crate::model::Record;
 
+mod books;
 pub mod console;
 mod convert;
 pub mod ecs;

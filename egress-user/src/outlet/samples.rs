@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::model::{
     Access, Alert, Attribution, BlindKind, BlindUse, Clock, Container, Coverage, CoverageEvidence,
-    CoverageLoss, Destination, DeviceState, Direction, FileAccess, FileEvidence, FileId, FileRef,
-    Flow, FlowDelta, FlowId, Gap, GapReason, Health, HookState, HookStatus, HostAlert, Identity,
-    Interface, Interfaces, Job, JobId, Ledger, LostDetail, Mark, NameSource, Named, Process,
-    ProcessKey, Reason, Record, Rule, Scheduler, Scope, Script, Signal, SignalKind, Stdio, Text,
-    Transmitted, Transport,
+    CoverageLoss, Destination, DeviceState, Direction, Events, FileAccess, FileEvidence, FileId,
+    FileRef, Flow, FlowDelta, FlowId, Gap, GapReason, Health, HookState, HookStatus, HostAlert,
+    Identity, Interface, Interfaces, Job, JobId, Ledger, LostDetail, Mark, NameSource, Named,
+    OutletBooks, Process, ProcessKey, Reason, Record, Rule, Scheduler, Scope, Script, Signal,
+    SignalKind, Stdio, Text, Transmitted, Transport,
 };
 use crate::outlet::Host;
 
@@ -329,6 +329,22 @@ pub(crate) fn health_of(total: u64) -> Health {
             count: 3,
         }],
         blind: BTreeMap::from([(BlindKind::XdpSocket, 2)]),
+        events: vec![Events {
+            kind: "file",
+            seen: 100,
+            told: 40,
+            repeated: 30,
+            filtered: 20,
+            lost: 10,
+        }],
+        outlets: vec![OutletBooks {
+            outlet: "jsonl",
+            record: "flow",
+            given: 50,
+            lost: 7,
+            lost_app_bytes: 700,
+            lost_wire_bytes: 1000,
+        }],
         coverage: Coverage::Degraded,
         live_flows: 5,
         live_processes: 120,

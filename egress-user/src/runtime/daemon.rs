@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::pipeline::{Pipeline, SensorHealth, total};
@@ -23,6 +24,8 @@ use crate::sensor::keep::left::{self, Found};
 use crate::sensor::keep::pins::Pins;
 use crate::sensor::{Drain, Sensor, cgroups::CgroupRoot, clock, fields, privilege};
 
+/// Readings in one drain: a flood that never ends gets no more of them in a row.
+const READINGS: usize = 64;
 /// How often a live view is told of each flow.
 const LIVE: Duration = Duration::from_secs(1);
 
@@ -211,12 +214,19 @@ async fn serve(
             () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
             _ = ticks.tick() => {}
         }
-        round(
-            &mut sensor,
-            &mut pipeline,
-            &mut health_due,
-            options.config.events.health_interval,
-        );
+        for _ in 0..READINGS {
+            let more = round(
+                &mut sensor,
+                &mut pipeline,
+                &mut health_due,
+                options.config.events.health_interval,
+            );
+            if !more {
+                break;
+            }
+            // Whoever asks for /healthz is answered meanwhile.
+            yield_now().await;
+        }
         state.tick();
         state.ready();
     }
@@ -228,7 +238,7 @@ async fn serve(
         sensor.detach();
     }
     let mut never = BootTime::MAX;
-    round(&mut sensor, &mut pipeline, &mut never, Duration::MAX);
+    while round(&mut sensor, &mut pipeline, &mut never, Duration::MAX) {}
     pipeline.finish(clock::boot_now());
     let mut now = 0;
     round(&mut sensor, &mut pipeline, &mut now, Duration::MAX);
@@ -243,8 +253,13 @@ async fn serve(
     Ok(())
 }
 
-/// One drain, and a health record when it is due.
-fn round(sensor: &mut Sensor, pipeline: &mut Pipeline, health_due: &mut BootTime, every: Duration) {
+/// One reading, and a health record when it is due. Whether there is more to read.
+fn round(
+    sensor: &mut Sensor,
+    pipeline: &mut Pipeline,
+    health_due: &mut BootTime,
+    every: Duration,
+) -> bool {
     let drain = sensor.poll();
     let lost = sensor.lost();
     pipeline.round(drain.at, &drain.observations, sensor.hooks(), total(&lost));
@@ -255,6 +270,7 @@ fn round(sensor: &mut Sensor, pipeline: &mut Pipeline, health_due: &mut BootTime
         sensor.check();
         tell_health(sensor, pipeline, &drain, lost);
     }
+    drain.more
 }
 
 fn tell_health(sensor: &mut Sensor, pipeline: &mut Pipeline, drain: &Drain, lost: Vec<LostDetail>) {
@@ -263,6 +279,7 @@ fn tell_health(sensor: &mut Sensor, pipeline: &mut Pipeline, drain: &Drain, lost
         hooks: sensor.hooks().to_vec(),
         interfaces,
         lost,
+        events: sensor.events(),
         live_flows: sensor.live_flows(),
         counted: (drain.epoch, drain.counted),
     };

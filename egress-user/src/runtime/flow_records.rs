@@ -4,12 +4,16 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::waiting::Waiting;
 use crate::model::{BootTime, Flow, FlowId};
+
+/// Room for this many flows is kept, needed or not.
+const SPARE: usize = 8192;
 
 /// Flows that wait to be told.
 pub struct FlowRecords {
     interval: u64,
-    waiting: HashMap<FlowId, Flow>,
+    waiting: HashMap<FlowId, Waiting>,
     /// In the order in which they are due: the interval is the same for all.
     due: VecDeque<(BootTime, FlowId)>,
 }
@@ -30,32 +34,33 @@ impl FlowRecords {
         let id = flow.delta.id;
         // A record is about one process: when a flow's owner becomes known, what was told so far stays with nobody; when
         // somebody logs in, it stays with who acted until then.
-        let who = |flow: &Flow| {
-            let process = flow.process.as_ref();
-            process.map(|process| (process.key, process.identity))
-        };
         if let Some(waiting) = self.waiting.get(&id)
-            && (who(waiting) != who(flow) || waiting.attribution != flow.attribution)
+            && (waiting.acts()
+                != flow
+                    .process
+                    .as_ref()
+                    .map(|process| (process.key, process.identity))
+                || waiting.attribution() != flow.attribution)
             && let Some(waiting) = self.waiting.remove(&id)
         {
-            tell(Arc::new(waiting));
+            tell(Arc::new(waiting.into_flow(id)));
         }
         let ends = flow.delta.closed.is_some();
         match self.waiting.get_mut(&id) {
-            Some(waiting) => merge(waiting, flow),
+            Some(waiting) => waiting.merge(flow),
             None if ends => return tell(Arc::clone(flow)),
             None => {
                 self.due
                     .push_back((flow.delta.last.saturating_add(self.interval), id));
-                self.waiting.insert(id, Flow::clone(flow));
+                self.waiting.insert(id, Waiting::of(flow));
             }
         }
         if ends && let Some(waiting) = self.waiting.remove(&id) {
-            tell(Arc::new(waiting));
+            tell(Arc::new(waiting.into_flow(id)));
         }
     }
 
-    /// Hands on what is due; everything, at the end.
+    /// Hands on what is due; everything, at the end. Room that a flood took is given back.
     pub fn flush(&mut self, now: Option<BootTime>, mut tell: impl FnMut(Arc<Flow>)) {
         while let Some((due, id)) = self.due.front().copied()
             && now.is_none_or(|now| due <= now)
@@ -65,32 +70,15 @@ impl FlowRecords {
             if self
                 .waiting
                 .get(&id)
-                .is_some_and(|waiting| now.is_none_or(|now| waiting.delta.first <= now))
+                .is_some_and(|waiting| now.is_none_or(|now| waiting.first() <= now))
                 && let Some(waiting) = self.waiting.remove(&id)
             {
-                tell(Arc::new(waiting));
+                tell(Arc::new(waiting.into_flow(id)));
             }
         }
+        if self.waiting.capacity() > SPARE.max(4 * self.waiting.len()) {
+            self.waiting.shrink_to(2 * self.waiting.len());
+            self.due.shrink_to(2 * self.due.len());
+        }
     }
-}
-
-/// Adds the figures of `new`, and takes over what became known.
-fn merge(waiting: &mut Flow, new: &Flow) {
-    let (old, gained) = (&mut waiting.delta, &new.delta);
-    let sums = (
-        old.app_bytes + gained.app_bytes,
-        old.app_calls + gained.app_calls,
-        old.wire_bytes + gained.wire_bytes,
-        old.wire_packets + gained.wire_packets,
-        old.rx_bytes + gained.rx_bytes,
-    );
-    *waiting = new.clone();
-    let delta = &mut waiting.delta;
-    (
-        delta.app_bytes,
-        delta.app_calls,
-        delta.wire_bytes,
-        delta.wire_packets,
-        delta.rx_bytes,
-    ) = sums;
 }

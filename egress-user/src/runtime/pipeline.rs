@@ -9,8 +9,8 @@ use crate::config::{Config, FileRecords};
 use crate::detect::{CoverageWatch, Detector, Labels};
 use crate::lineage::{Glimpse, Lineage};
 use crate::model::{
-    BlindKind, BlindUse, BootTime, Counts, Coverage, Event, FileAccess, Flow, FlowDelta, Gap,
-    Health, HookState, HookStatus, Interfaces, KernelTotals, LostDetail, Observation, Origin,
+    BlindKind, BlindUse, BootTime, Counts, Coverage, Event, Events, FileAccess, Flow, FlowDelta,
+    Gap, Health, HookState, HookStatus, Interfaces, KernelTotals, LostDetail, Observation, Origin,
     ProcessKey, Record, Scope,
 };
 use crate::outlet::{JournalCell, Outlets};
@@ -42,6 +42,8 @@ pub struct SensorHealth {
     pub lost: Vec<LostDetail>,
     /// What left through network devices since start.
     pub interfaces: Option<Interfaces>,
+    /// Events, by kind.
+    pub events: Vec<Events>,
     /// Slots in use.
     pub live_flows: u64,
     /// What the kernel side counted, and which maps that is of.
@@ -123,7 +125,7 @@ impl Pipeline {
         }
     }
 
-    /// Takes one drain of the kernel's memory.
+    /// Takes one reading of the kernel's memory. What is over is judged when it is the last of a drain.
     pub fn round(
         &mut self,
         at: BootTime,
@@ -146,10 +148,13 @@ impl Pipeline {
                 self.place(&flow);
             }
         }
-        let coverage = coverage(hooks, lost > self.lost_seen);
-        self.lost_seen = lost;
-        for alert in self.detector.tick(at, coverage, &self.lineage) {
-            self.outlets.publish(&Record::Alert(Arc::new(alert)));
+        let whole = matches!(observations.last(), Some(last) if matches!(last.event, Event::Tick));
+        if whole {
+            let coverage = coverage(hooks, lost > self.lost_seen);
+            self.lost_seen = lost;
+            for alert in self.detector.tick(at, coverage, &self.lineage) {
+                self.outlets.publish(&Record::Alert(Arc::new(alert)));
+            }
         }
         let outlets = &self.outlets;
         self.flows
@@ -256,6 +261,8 @@ impl Pipeline {
             hooks: sensor.hooks,
             lost: sensor.lost,
             blind: std::mem::take(&mut self.blind),
+            events: sensor.events,
+            outlets: self.outlets.books(),
             coverage,
             live_flows: sensor.live_flows,
             live_processes,

@@ -6,7 +6,8 @@ use egress_common::names::MAP_COUNTERS;
 
 use super::SensorError;
 use super::keep::Maps;
-use crate::model::{Counts, KernelTotals, LostDetail};
+use super::rings::Told;
+use crate::model::{Counts, Events, KernelTotals, LostDetail};
 
 /// Reads them. What earlier daemons told is taken off.
 pub struct Counters {
@@ -117,6 +118,51 @@ impl Counters {
             app_no_slot: self.get(counters::APP_NO_SLOT).bytes,
             app_no_storage: self.get(counters::APP_NO_STORAGE).bytes,
         }
+    }
+
+    /// What became of the events of each kind, beside the records that were `told`.
+    #[must_use]
+    pub fn events(&self, told: Told) -> Vec<Events> {
+        let events = |index: u32| self.get(index).events;
+        let of = |kind, seen, told, lost| Events {
+            kind,
+            seen: events(seen),
+            told,
+            lost: events(lost),
+            ..Events::default()
+        };
+        let file = of(
+            "file",
+            counters::FILE_TOTAL,
+            told.files,
+            counters::LOST_FILE,
+        );
+        vec![
+            of(
+                "fork",
+                counters::FORK_TOTAL,
+                told.forks,
+                counters::LOST_FORK,
+            ),
+            of(
+                "exec",
+                counters::EXEC_TOTAL,
+                told.execs,
+                counters::LOST_EXEC,
+            ),
+            of(
+                "exit",
+                counters::EXIT_TOTAL,
+                told.exits,
+                counters::LOST_EXIT,
+            ),
+            Events {
+                repeated: events(counters::FILE_REPEATED),
+                filtered: events(counters::FILE_FILTERED),
+                lost: file.lost + events(counters::FILE_UNREADABLE),
+                ..file
+            },
+        ]
     }
 
     /// Detail that the kernel side lost.

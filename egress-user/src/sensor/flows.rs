@@ -3,7 +3,7 @@
 //! What was read is in this process; what was told is in [`Kept`], and outlives it. A slot is used again only when its
 //! last figures are told, so that a daemon that takes over knows whose they are.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use egress_common::slot::{
 
 use super::SensorError;
 use super::keep::{Kept, Maps};
+use super::live::LiveSlots;
 use super::mapped::Slots;
 use crate::model::{
     BootTime, Direction, Figures, FlowDelta, FlowId, Login, Mark, ProcessKey, Text, Transport,
@@ -25,6 +26,8 @@ use crate::model::{
 
 /// A closed slot stays this long: resets are sent after the close, and counted to it.
 const LINGER: Duration = Duration::from_secs(1);
+/// When slots run short, closed ones do not stay, and retired ones rest this long only: no program runs that long.
+const REST: Duration = Duration::from_millis(100);
 /// A silent slot of a process is taken back after this; its socket gets another when it speaks again.
 const IDLE: Duration = Duration::from_mins(10);
 /// A silent slot that no process claimed (the kernel's own sockets) is taken back after this.
@@ -34,18 +37,6 @@ const SWEEP: Duration = Duration::from_secs(5);
 
 /// How long a slot waits at most until its last figures are told: an outlet that does not move must not use up the slots.
 const UNTOLD: Duration = Duration::from_secs(10);
-
-/// A slot in use.
-struct Live {
-    id: FlowId,
-    cookie: u64,
-    first: BootTime,
-    active: BootTime,
-    owned: bool,
-    /// When the socket closed, and whether that was told.
-    closed: Option<BootTime>,
-    told: bool,
-}
 
 /// Reads slots.
 pub struct Flows {
@@ -59,9 +50,10 @@ pub struct Flows {
     kept: Arc<Kept>,
     /// To be looked at, changed or not: what was there when this daemon took over.
     found: Vec<u32>,
-    live: HashMap<u32, Live>,
-    by_cookie: HashMap<u64, Vec<u32>>,
-    /// Retired, and from when on they may be handed out again: a program that found one just before may still add to it.
+    live: LiveSlots,
+    /// Changed, and not read yet: the next last.
+    changed: Vec<u32>,
+    /// Retired, and since when; they are handed out again a while later: a program that found one just before may still add to it.
     retired: VecDeque<(BootTime, u32)>,
     closing: VecDeque<(BootTime, u32)>,
     next_sweep: BootTime,
@@ -152,8 +144,8 @@ impl Flows {
             read: vec![Figures::default(); count as usize],
             kept: Arc::clone(kept),
             found: Vec::new(),
-            live: HashMap::new(),
-            by_cookie: HashMap::new(),
+            live: LiveSlots::default(),
+            changed: Vec::new(),
             retired: VecDeque::new(),
             closing: VecDeque::new(),
             next_sweep: 0,
@@ -200,27 +192,34 @@ impl Flows {
         self.live.len()
     }
 
-    /// Reads every slot that changed, takes closed and silent ones back, and hands the deltas to `tell`.
-    pub fn drain(&mut self, now: BootTime, mut tell: impl FnMut(FlowDelta)) {
-        let mut changed = std::mem::take(&mut self.found);
-        self.slots.drain_changed(|number| changed.push(number));
-        for number in changed {
+    /// Reads the slots that changed, at most `room` of them, takes closed and silent ones back, and hands the deltas to
+    /// `tell`. Whether more have changed: they are next.
+    pub fn drain(&mut self, now: BootTime, room: usize, mut tell: impl FnMut(FlowDelta)) -> bool {
+        if self.changed.is_empty() {
+            self.changed = std::mem::take(&mut self.found);
+            let changed = &mut self.changed;
+            self.slots.drain_changed(|number| changed.push(number));
+        }
+        let next = self.changed.len().saturating_sub(room);
+        for number in self.changed.split_off(next) {
             if let Some(slot) = self.slots.read(number)
                 && let Some(delta) = self.take_delta(number, &slot, now)
             {
                 tell(delta);
             }
         }
-        self.retire_closed(now, &mut tell);
+        let short = self.runs_short();
+        self.retire_closed(now, short, room, &mut tell);
         if now >= self.next_sweep {
             self.next_sweep = now + nanos(SWEEP);
             self.sweep(now);
         }
-        while let Some((when, number)) = self.retired.front().copied()
-            && when <= now
+        let rest = nanos(if short { REST } else { LINGER });
+        while let Some((since, number)) = self.retired.front().copied()
+            && now.saturating_sub(since) >= rest
         {
             let told = self.read.get(number as usize) == Some(&self.kept.figures(number));
-            if !told && now < when + nanos(UNTOLD) {
+            if !told && now < since + rest + nanos(UNTOLD) {
                 break;
             }
             self.retired.pop_front();
@@ -229,6 +228,13 @@ impl Flows {
                 self.stuck += 1;
             }
         }
+        let due = |(when, _): &(BootTime, u32)| *when <= now || self.runs_short();
+        !self.changed.is_empty() || self.closing.front().is_some_and(due)
+    }
+
+    /// Whether a quarter of the slots or less is left to hand out.
+    fn runs_short(&self) -> bool {
+        self.live.len() + self.retired.len() > self.read.len() / 4 * 3
     }
 
     /// What the slot gained. `None` when that is nothing, and nothing ended.
@@ -244,45 +250,35 @@ impl Flows {
         let gained = figures.since(*read);
         *read = figures;
 
-        let live = match self.live.entry(number) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                // It goes on under its number, also over a restart.
-                let known = self.kept.flow(number);
-                let id = FlowId(if known == 0 {
-                    let next = self.kept.next_flow();
-                    self.kept.set_next_flow(next + 1);
-                    self.kept.set_flow(number, next);
-                    next
-                } else {
-                    known
-                });
-                self.by_cookie.entry(slot.cookie).or_default().push(number);
-                entry.insert(Live {
-                    id,
-                    cookie: slot.cookie,
-                    first: slot.first_ns,
-                    active: now,
-                    owned: false,
-                    closed: None,
-                    told: false,
-                })
+        let kept = &self.kept;
+        // A flow goes on under its number, also over a restart.
+        let name = || {
+            let known = kept.flow(number);
+            if known != 0 {
+                return FlowId(known);
             }
+            let next = kept.next_flow();
+            kept.set_next_flow(next + 1);
+            kept.set_flow(number, next);
+            FlowId(next)
         };
+        let live = self
+            .live
+            .touch(number, slot.cookie, slot.first_ns, now, name)?;
         live.owned = slot.owned == YES;
         if gained != Figures::default() {
             live.active = now;
         }
-        let just_closed = slot.closed == YES && live.closed.is_none();
+        let just_closed = slot.closed == YES && live.closed().is_none();
         if just_closed {
-            live.closed = Some(slot.closed_ns);
+            live.close(slot.closed_ns);
             self.closing.push_back((now + nanos(LINGER), number));
         }
-        let tells_end = live.closed.is_some() && !live.told;
+        let tells_end = live.closed().is_some() && !live.told;
         live.told |= tells_end;
-        let (id, first, closed, cookie) = (live.id, live.first, live.closed, live.cookie);
+        let (id, closed) = (live.id, live.closed());
         if just_closed {
-            self.close_others(cookie, number, slot.closed_ns, now);
+            self.close_others(slot.cookie, number, slot.closed_ns, now);
         }
         if gained == Figures::default() && !tells_end {
             return None;
@@ -298,7 +294,7 @@ impl Flows {
                 slot: number,
                 figures,
             },
-            first,
+            first: slot.first_ns,
             last: now,
             closed,
             ..describe(id, slot)
@@ -307,73 +303,77 @@ impl Flows {
 
     /// The other slots of a socket that closed end with it; those taken after the close belong to its next life.
     fn close_others(&mut self, cookie: u64, closed: u32, closed_ns: BootTime, now: BootTime) {
-        for number in self
-            .by_cookie
-            .get(&cookie)
-            .into_iter()
-            .flatten()
-            .copied()
+        let others: Vec<u32> = self
+            .live
+            .of_socket(cookie)
             .filter(|number| *number != closed)
-        {
-            if let Some(live) = self.live.get_mut(&number)
-                && live.closed.is_none()
-                && live.first <= closed_ns
+            .filter(|number| {
+                let slot = self.slots.read(*number);
+                slot.is_some_and(|slot| slot.first_ns <= closed_ns)
+            })
+            .collect();
+        for number in others {
+            if let Some(live) = self.live.get_mut(number)
+                && live.closed().is_none()
             {
-                live.closed = Some(closed_ns);
+                live.close(closed_ns);
                 self.closing.push_back((now + nanos(LINGER), number));
             }
         }
     }
 
-    /// Takes back the slots that closed long enough ago, with their last figures.
-    fn retire_closed(&mut self, now: BootTime, tell: &mut impl FnMut(FlowDelta)) {
-        while let Some((when, number)) = self.closing.front().copied()
-            && when <= now
-        {
-            self.closing.pop_front();
-            self.retire(number, now, tell);
+    /// Takes back the slots that closed long enough ago, at most `room` of them, with their last figures.
+    fn retire_closed(
+        &mut self,
+        now: BootTime,
+        short: bool,
+        room: usize,
+        tell: &mut impl FnMut(FlowDelta),
+    ) {
+        for _ in 0..room {
+            match self.closing.front().copied() {
+                Some((when, number)) if when <= now || short => {
+                    self.closing.pop_front();
+                    self.retire(number, now, tell);
+                }
+                _ => break,
+            }
         }
     }
 
     /// Looks for silent slots.
     fn sweep(&mut self, now: BootTime) {
-        for (number, live) in &mut self.live {
+        for (number, live) in self.live.iter_mut() {
             let limit = if live.owned { IDLE } else { IDLE_UNOWNED };
-            if live.closed.is_none() && now.saturating_sub(live.active) >= nanos(limit) {
-                live.closed = Some(live.active);
-                self.closing.push_back((now, *number));
+            if live.closed().is_none() && now.saturating_sub(live.active) >= nanos(limit) {
+                live.close(live.active);
+                self.closing.push_back((now, number));
             }
         }
     }
 
     fn retire(&mut self, number: u32, now: BootTime, tell: &mut impl FnMut(FlowDelta)) {
         // First stale, then read: what comes later goes to another slot, or, for a program that is in the middle of an
-        // addition, to this slot's next life.
+        // addition, still to this flow: the slot is handed out again only later.
         self.slots.retire(number);
-        if let Some(slot) = self.slots.read(number) {
-            if let Some(delta) = self.take_delta(number, &slot, now) {
-                tell(delta);
-            }
-            self.kept.retire(number, slot.first_ns);
-            if slot.keyed != KEYED_NO {
-                let key = key(&slot);
-                // The key may be another slot's by now.
-                let own = self.keys.get(&key, 0);
-                if own.is_ok_and(|reference| reference.number == number + 1) {
-                    let _ = self.keys.remove(&key);
-                }
+        let Some(slot) = self.slots.read(number) else {
+            return;
+        };
+        if let Some(delta) = self.take_delta(number, &slot, now) {
+            tell(delta);
+        }
+        self.kept.retire(number, slot.first_ns);
+        if slot.keyed != KEYED_NO {
+            let key = key(&slot);
+            // The key may be another slot's by now.
+            let own = self.keys.get(&key, 0);
+            if own.is_ok_and(|reference| reference.number == number + 1) {
+                let _ = self.keys.remove(&key);
             }
         }
-        if let Some(live) = self.live.remove(&number)
-            && let std::collections::hash_map::Entry::Occupied(mut entry) =
-                self.by_cookie.entry(live.cookie)
-        {
-            entry.get_mut().retain(|other| *other != number);
-            if entry.get().is_empty() {
-                entry.remove();
-            }
+        if self.live.retire(number, slot.cookie, slot.first_ns) {
+            self.retired.push_back((now, number));
         }
-        self.retired.push_back((now + nanos(LINGER), number));
     }
 }
 

@@ -95,6 +95,7 @@ pub fn load(
         .map_max_entries(names::MAP_TAKEN, config.slots)
         .map_max_entries(names::MAP_ACTIVITY, activity_cells)
         .map_max_entries(names::MAP_FREE_SLOTS, config.slots)
+        .map_max_entries(names::MAP_FLOWS, config.slots)
         .map_max_entries(names::MAP_PROCESS_RING, config.process_ring_bytes)
         .map_max_entries(names::MAP_FILE_RING, config.file_ring_bytes)
         .map_max_entries(names::MAP_NAME_RING, config.name_ring_bytes)

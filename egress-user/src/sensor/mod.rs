@@ -19,14 +19,15 @@ pub mod guard;
 pub mod hooks;
 pub mod interfaces;
 pub mod keep;
+pub mod live;
 pub mod load;
 mod mapped;
+mod misses;
 pub mod path_table;
 pub mod paths;
 pub mod pid_dir;
 pub mod privilege;
 pub mod proc;
-mod recursion;
 mod rings;
 pub mod sockets;
 mod start;
@@ -49,16 +50,19 @@ use interfaces::Interfaces;
 use keep::Kept;
 use keep::links::{Links, Trouble};
 use keep::pins::Pins;
+use misses::Misses;
 use rings::Rings;
 use start::Before;
 
 use crate::model::{
-    self, BootTime, Counts, Event, FlowDelta, Gap, HookState, HookStatus, Journal, KernelTotals,
-    LostDetail, Observation,
+    self, BootTime, Counts, Event, Events, FlowDelta, Gap, HookState, HookStatus, Journal,
+    KernelTotals, LostDetail, Observation,
 };
 
 /// Cgroups whose paths are remembered.
 const CGROUPS: usize = 4096;
+/// Flows told in one reading: 1 MB of memory at most, whatever moves.
+const FLOWS: usize = 4096;
 
 /// Attached programs and the memory they fill. Dropping it detaches everything that this run made; what it took over
 /// stays pinned until [`Self::end`].
@@ -71,7 +75,7 @@ pub struct Sensor {
     interfaces: Option<Interfaces>,
     /// As of the last [`Self::measure`].
     measured: Option<model::Interfaces>,
-    recursion_misses: u64,
+    misses: Misses,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     hooks: Vec<HookStatus>,
     cgroup_root: CgroupRoot,
@@ -102,8 +106,10 @@ pub struct Sensor {
 pub struct Drain {
     /// When the reading ended. Everything that happened before the reading began is in it.
     pub at: BootTime,
-    /// What happened, in order; the last is [`Event::Tick`].
+    /// What happened, in order; the last is [`Event::Tick`], unless there is more.
     pub observations: Vec<Observation>,
+    /// There is more to read at once.
+    pub more: bool,
     /// The kernel's totals, read after the slots.
     pub totals: KernelTotals,
     /// Everything that the kernel side counted, whoever told it.
@@ -207,18 +213,18 @@ impl Sensor {
     pub fn detach(&mut self) {
         // While both still count: afterwards, devices go on and we do not.
         let _ = self.measure();
+        self.misses.ask(BootTime::MAX);
         self.links.detach();
         self.ebpf = None;
     }
 
-    /// Reads what costs too much for every round: the devices of all network namespaces, the programs' own counters.
+    /// Reads what costs too much for every round: the devices of all network namespaces.
     /// Once detached, what was read last.
     pub fn measure(&mut self) -> Option<&model::Interfaces> {
-        if let Some(ebpf) = &self.ebpf {
-            self.recursion_misses = recursion::misses(ebpf).unwrap_or(self.recursion_misses);
-            if let Some(interfaces) = &mut self.interfaces {
-                self.measured = Some(interfaces.read(clock::boot_now()));
-            }
+        if self.ebpf.is_some()
+            && let Some(interfaces) = &mut self.interfaces
+        {
+            self.measured = Some(interfaces.read(clock::boot_now()));
         }
         self.measured.as_ref()
     }
@@ -237,34 +243,40 @@ impl Sensor {
         self.flows.live() as u64
     }
 
-    /// Reads everything that happened since the last call.
+    /// Reads what happened since the last call: everything, or a part of bounded size when [`Drain::more`] says so.
     pub fn poll(&mut self) -> Drain {
         let began = clock::boot_now();
         self.kept.beat(began);
+        if self.ebpf.is_some() {
+            self.misses.ask(began);
+        }
         let mut flows = Vec::new();
-        self.flows.drain(began, |delta| flows.push(delta));
+        let more_flows = self.flows.drain(began, FLOWS, |delta| flows.push(delta));
         self.counters.read();
         let mut observations = Vec::new();
-        self.rings.drain(&mut observations);
+        let more_records = self.rings.drain(&mut observations);
+        let more = more_flows || more_records;
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        let (at, observations) = self.order(began, observations, flows);
+        let (at, observations) = self.order(began, observations, flows, more);
         Drain {
             at,
             observations,
+            more,
             totals: self.counters.totals(),
             counted: self.counters.counted(),
             epoch: self.kept.epoch(),
         }
     }
 
-    /// Observations in order, with a tick at the end.
+    /// Observations in order, with a tick at the end unless there is more.
     fn order(
         &mut self,
         began: BootTime,
         mut observations: Vec<Observation>,
         flows: Vec<FlowDelta>,
+        more: bool,
     ) -> (BootTime, Vec<Observation>) {
         for observation in &mut observations {
             if self.hybrid
@@ -301,11 +313,19 @@ impl Sensor {
                 event: Event::Flow(delta),
             }
         }));
-        observations.push(Observation {
-            at,
-            event: Event::Tick,
-        });
+        if !more {
+            observations.push(Observation {
+                at,
+                event: Event::Tick,
+            });
+        }
         (at, observations)
+    }
+
+    /// What became of the events of processes and files since the start. To be asked after a reading.
+    #[must_use]
+    pub fn events(&self) -> Vec<Events> {
+        self.counters.events(self.rings.told)
     }
 
     /// Detail that was lost since the start, by kind and cause.
@@ -313,6 +333,7 @@ impl Sensor {
     pub fn lost(&self) -> Vec<LostDetail> {
         let mut lost = self.counters.lost();
         lost.extend(self.rings.lost());
+        lost.extend(self.misses.lost());
         lost.push(LostDetail {
             kind: "slot",
             cause: "stuck",
@@ -327,11 +348,6 @@ impl Sensor {
             kind: "cgroup",
             cause: "unknown",
             count: self.cgroup_paths.unknown(),
-        });
-        lost.push(LostDetail {
-            kind: "program",
-            cause: "recursion",
-            count: self.recursion_misses,
         });
         lost
     }

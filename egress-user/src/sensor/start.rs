@@ -21,6 +21,7 @@ use super::keep::Kept;
 use super::keep::left::{Found, Left, epoch_at, own_life};
 use super::keep::links::Links;
 use super::keep::pins::Pins;
+use super::misses::Misses;
 use super::rings::Rings;
 use super::{CGROUPS, Drain, Sensor, SensorError, clock, fields, load};
 use crate::config;
@@ -141,7 +142,7 @@ impl Sensor {
             log: kernel_log(config, &mut ebpf),
             interfaces: watch_devices(interfaces, &hooks),
             measured: None,
-            recursion_misses: 0,
+            misses: Misses::of(&ebpf),
             hooks,
             cgroup_root,
             cgroup_paths: CgroupPaths::new(CGROUPS),
@@ -216,7 +217,7 @@ impl Sensor {
             log,
             interfaces: watch_devices(interfaces, &hooks),
             measured: None,
-            recursion_misses: 0,
+            misses: Misses::of(&ebpf),
             hooks,
             cgroup_root,
             cgroup_paths: CgroupPaths::new(CGROUPS),
@@ -286,10 +287,11 @@ impl Sensor {
         let journal: Arc<dyn Journal> = before.kept.clone();
         let (totals, counted) = (before.counters.totals(), before.counters.counted());
         let epoch = before.kept.epoch();
-        let (at, observations) = self.order(began, observations, flows);
+        let (at, observations) = self.order(began, observations, flows, false);
         let drain = Drain {
             at,
             observations,
+            more: false,
             totals,
             counted,
             epoch,

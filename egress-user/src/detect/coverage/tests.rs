@@ -33,6 +33,8 @@ fn health(at: u64, total: u64, kernel: u64, unseen: u64) -> Health {
         epoch: 0,
         counted: Counts::default(),
         live_names: 0,
+        events: Vec::new(),
+        outlets: Vec::new(),
         blind: BTreeMap::new(),
         app_bytes: ledger.clone(),
         wire_bytes: ledger,
@@ -146,7 +148,7 @@ fn lost_detail_is_told_but_not_what_was_only_cut() {
     record.lost = vec![lost("exec", "truncated", 5)];
     assert_eq!(watch.judge(&record), None);
     record.lost.push(lost("file", "ring_full", 7));
-    record.lost.push(lost("program", "recursion", 1));
+    record.lost.push(lost("openat", "skipped", 1));
     record.at += SECOND;
     let alert = watch.judge(&record).expect("a full ring");
     assert!((alert.evidence[0].value - 8.0).abs() < 1e-9);

@@ -115,6 +115,12 @@ pub struct Egress<'a> {
     /// Health: blind spots in use since the last health record.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub blind_spots: Vec<BlindSpotUses>,
+    /// Health: events of processes and files, by kind, since start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Events>,
+    /// Health: records of each outlet, by kind, since start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outlets: Vec<OutletBooks>,
     /// Health: since when the daemon runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
@@ -381,6 +387,42 @@ pub struct Hook<'a> {
     pub reason: Option<&'a str>,
     /// What is lost without it.
     pub gives: &'static str,
+}
+
+/// One of `egress.events`. When all has been read, seen = told + repeated + filtered + lost.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Events {
+    /// `fork`, `exec`, `exit` or `file`.
+    pub kind: &'static str,
+    /// Counted in the kernel, before anything else.
+    pub seen: u64,
+    /// Records that came through.
+    pub told: u64,
+    /// Opens not told again: same process, file and access.
+    pub repeated: u64,
+    /// Opens of what holds no data, and the daemon's own.
+    pub filtered: u64,
+    /// Lost; `egress.lost` has the causes.
+    pub lost: u64,
+}
+
+/// One of `egress.outlets`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct OutletBooks {
+    /// `jsonl`, `metrics` or `console`.
+    pub outlet: &'static str,
+    /// Kind of record, as `event.action`.
+    pub record: &'static str,
+    /// Handed to the outlet.
+    pub given: u64,
+    /// Of those, lost: its queue was full, or it could not write.
+    pub lost: u64,
+    /// Application bytes of lost flow records.
+    pub lost_app_bytes: u64,
+    /// Wire bytes of lost flow records.
+    pub lost_wire_bytes: u64,
 }
 
 /// One of `egress.lost`.

@@ -160,6 +160,39 @@ impl Out<'_> {
                 lost.count,
             )?;
         }
+        let mut metric = self.counter(
+            "events",
+            "Events of processes and files by kind: seen = told + repeated + filtered + lost, but for those on their way.",
+        )?;
+        for events in &health.events {
+            for (state, value) in [
+                ("seen", events.seen),
+                ("told", events.told),
+                ("repeated", events.repeated),
+                ("filtered", events.filtered),
+                ("lost", events.lost),
+            ] {
+                count(
+                    &mut metric,
+                    &[("kind", events.kind), ("state", state)],
+                    value,
+                )?;
+            }
+        }
+        let mut metric = self.counter(
+            "outlet_records",
+            "Records of each outlet by kind: handed to it, and of those lost.",
+        )?;
+        for books in &health.outlets {
+            for (state, value) in [("given", books.given), ("lost", books.lost)] {
+                let labels = [
+                    ("outlet", books.outlet),
+                    ("record", books.record),
+                    ("state", state),
+                ];
+                count(&mut metric, &labels, value)?;
+            }
+        }
         let mut metric = self.gauge(
             "hook_info",
             "Always 1; how each hook is attached, and whether it works.",

@@ -6,9 +6,11 @@
 
 mod blind;
 mod dns;
+mod flood;
 mod frames;
 mod http;
 mod open;
+mod process;
 mod raw;
 mod repeat;
 mod send;
@@ -179,6 +181,11 @@ enum Command {
         #[arg(long)]
         pairs: u32,
     },
+    /// Sockets that change hands, users that change, processes that are gone.
+    Process(process::Process),
+    /// As much as the machine can do.
+    #[command(subcommand)]
+    Flood(flood::Flood),
 }
 
 /// What to send.
@@ -234,6 +241,8 @@ fn main() -> anyhow::Result<()> {
         } => who::who(to, &steps, inherited)?,
         Command::OpenKinds { dir } => print(&open::kinds(&dir)?),
         Command::OpenRace { dir, pairs } => print(&open::race(&dir, pairs)?),
+        Command::Process(process) => process::process(&process)?,
+        Command::Flood(flood) => flood::flood(flood)?,
     }
     Ok(())
 }

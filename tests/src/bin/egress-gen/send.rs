@@ -103,12 +103,16 @@ pub fn calls(
 }
 
 pub fn socket(to: SocketAddr) -> Result<UdpSocket> {
-    let any: IpAddr = if to.is_ipv4() {
+    UdpSocket::bind((any(to), 0)).context("bind")
+}
+
+/// The unspecified address of the same family.
+pub fn any(to: SocketAddr) -> IpAddr {
+    if to.is_ipv4() {
         Ipv4Addr::UNSPECIFIED.into()
     } else {
         Ipv6Addr::UNSPECIFIED.into()
-    };
-    UdpSocket::bind((any, 0)).context("bind")
+    }
 }
 
 /// What was sent, from which port.

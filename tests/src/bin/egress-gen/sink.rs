@@ -83,7 +83,8 @@ fn receive(mut stream: TcpStream, close_after: u64) -> Result<()> {
     Ok(())
 }
 
-fn end_with_stdin() -> Result<()> {
+/// Returns when standard input ends.
+pub fn end_with_stdin() -> Result<()> {
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
     std::io::stdout().flush()?;
     Ok(())
