@@ -29,6 +29,8 @@ pub struct HostState {
     pub daemon_start_ns: u64,
     /// Number of the next flow.
     pub next_flow: u64,
+    /// Records that daemons took from these maps' rings: forks, execs, exits, files.
+    pub records: [u64; 4],
 }
 
 /// Longest path of an events file that [`Journal`] can hold, bytes.
@@ -79,7 +81,7 @@ pub struct Journal {
 
 const _: () = {
     use core::mem::{offset_of, size_of};
-    assert!(size_of::<HostState>() == 88);
+    assert!(size_of::<HostState>() == 120);
     assert!(offset_of!(HostState, magic) == 0 && offset_of!(HostState, abi) == 8);
     assert!(size_of::<Intent>() == 64);
     assert!(

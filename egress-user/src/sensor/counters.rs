@@ -6,7 +6,6 @@ use egress_common::names::MAP_COUNTERS;
 
 use super::SensorError;
 use super::keep::Maps;
-use super::rings::Told;
 use crate::model::{Counts, Events, KernelTotals, LostDetail};
 
 /// Reads them. What earlier daemons told is taken off.
@@ -120,10 +119,10 @@ impl Counters {
         }
     }
 
-    /// What became of the events of each kind, beside the records that were `told`.
+    /// What became of the events of each kind since the hooks count, whichever daemon took their records.
     #[must_use]
-    pub fn events(&self, told: Told) -> Vec<Events> {
-        let events = |index: u32| self.get(index).events;
+    pub fn events(&self, [forks, execs, exits, files]: [u64; 4]) -> Vec<Events> {
+        let events = |index: u32| at(&self.read, index).events;
         let of = |kind, seen, told, lost| Events {
             kind,
             seen: events(seen),
@@ -131,31 +130,11 @@ impl Counters {
             lost: events(lost),
             ..Events::default()
         };
-        let file = of(
-            "file",
-            counters::FILE_TOTAL,
-            told.files,
-            counters::LOST_FILE,
-        );
+        let file = of("file", counters::FILE_TOTAL, files, counters::LOST_FILE);
         vec![
-            of(
-                "fork",
-                counters::FORK_TOTAL,
-                told.forks,
-                counters::LOST_FORK,
-            ),
-            of(
-                "exec",
-                counters::EXEC_TOTAL,
-                told.execs,
-                counters::LOST_EXEC,
-            ),
-            of(
-                "exit",
-                counters::EXIT_TOTAL,
-                told.exits,
-                counters::LOST_EXIT,
-            ),
+            of("fork", counters::FORK_TOTAL, forks, counters::LOST_FORK),
+            of("exec", counters::EXEC_TOTAL, execs, counters::LOST_EXEC),
+            of("exit", counters::EXIT_TOTAL, exits, counters::LOST_EXIT),
             Events {
                 repeated: events(counters::FILE_REPEATED),
                 filtered: events(counters::FILE_FILTERED),

@@ -322,10 +322,10 @@ impl Sensor {
         (at, observations)
     }
 
-    /// What became of the events of processes and files since the start. To be asked after a reading.
+    /// What became of the events of processes and files since the hooks count. To be asked after a reading.
     #[must_use]
     pub fn events(&self) -> Vec<Events> {
-        self.counters.events(self.rings.told)
+        self.counters.events(self.kept.records())
     }
 
     /// Detail that was lost since the start, by kind and cause.

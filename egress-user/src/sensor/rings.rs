@@ -1,13 +1,14 @@
 //! Rings to observations.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aya::maps::{MapData, RingBuf};
 use egress_common::names::{MAP_FILE_RING, MAP_NAME_RING, MAP_PROCESS_RING};
 
 use super::SensorError;
 use super::decode::{self, DecodeError};
-use super::keep::Maps;
+use super::keep::{Kept, Maps};
 use super::path_table::PathTable;
 use crate::model::{Event, LostDetail, Observation};
 
@@ -23,36 +24,26 @@ pub struct Rings {
     names: RingBuf<MapData>,
     paths: PathTable,
     malformed: BTreeMap<(&'static str, &'static str), u64>,
-    /// Records that were understood.
-    pub told: Told,
+    kept: Arc<Kept>,
 }
 
-/// Records that were understood, since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    /// Fork records.
-    pub forks: u64,
-    /// Exec records.
-    pub execs: u64,
-    /// Exit records.
-    pub exits: u64,
-    /// File records.
-    pub files: u64,
-}
-
-impl Told {
-    fn count(&mut self, event: &Event) {
-        match event {
-            Event::Fork { .. } => self.forks += 1,
-            Event::Exec(_) => self.execs += 1,
-            Event::Exit { .. } => self.exits += 1,
-            Event::File(_) => self.files += 1,
-            Event::Blind(_)
-            | Event::Name(_)
-            | Event::SocketOwner(_)
-            | Event::Flow(_)
-            | Event::Tick => {}
+/// Which of [`Kept::records`] an event is.
+fn kind(event: &Event) -> Option<usize> {
+    match event {
+        Event::Fork { .. } => Some(0),
+        Event::Exec(_) => Some(1),
+        Event::Exit { .. } => Some(2),
+        Event::File(_) => Some(3),
+        Event::Blind(_) | Event::Name(_) | Event::SocketOwner(_) | Event::Flow(_) | Event::Tick => {
+            None
         }
+    }
+}
+
+/// Notes that a record was taken, so that a daemon that comes after this one knows.
+fn count(kept: &Kept, event: &Event) {
+    if let Some(kind) = kind(event) {
+        kept.count_record(kind);
     }
 }
 
@@ -61,7 +52,7 @@ impl Rings {
     ///
     /// # Errors
     /// The object lacks one.
-    pub fn take(maps: &mut impl Maps) -> Result<Self, SensorError> {
+    pub fn take(maps: &mut impl Maps, kept: &Arc<Kept>) -> Result<Self, SensorError> {
         let mut ring = |name| {
             maps.take_map(name)
                 .and_then(|map| RingBuf::try_from(map).ok())
@@ -73,12 +64,13 @@ impl Rings {
             names: ring(MAP_NAME_RING)?,
             paths: PathTable::new(PATHS),
             malformed: BTreeMap::new(),
-            told: Told::default(),
+            kept: Arc::clone(kept),
         })
     }
 
     /// Appends what happened since the last call. Records that make no sense are counted by cause. Whether there is more.
     pub fn drain(&mut self, observations: &mut Vec<Observation>) -> bool {
+        let kept = &self.kept;
         let mut malformed = |kind, error: DecodeError| {
             *self.malformed.entry((kind, error.cause())).or_default() += 1;
         };
@@ -89,7 +81,7 @@ impl Rings {
             taken[0] += 1;
             match decode::process_record(&item) {
                 Ok(observation) => {
-                    self.told.count(&observation.event);
+                    count(kept, &observation.event);
                     observations.push(observation);
                 }
                 Err(error) => malformed("process", error),
@@ -103,7 +95,7 @@ impl Rings {
                 Ok(mut record) => {
                     self.paths.fill(&mut record.access, record.name_id);
                     let event = Event::File(record.access);
-                    self.told.count(&event);
+                    count(kept, &event);
                     observations.push(Observation {
                         at: record.at,
                         event,

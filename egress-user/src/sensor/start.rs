@@ -52,7 +52,7 @@ impl Before {
         Ok((
             Self {
                 flows,
-                rings: Rings::take(&mut maps)?,
+                rings: Rings::take(&mut maps, &kept)?,
                 counters,
                 kept,
                 pins,
@@ -137,7 +137,7 @@ impl Sensor {
         };
         Ok(Self {
             flows,
-            rings: Rings::take(&mut ebpf)?,
+            rings: Rings::take(&mut ebpf, &kept)?,
             counters,
             log: kernel_log(config, &mut ebpf),
             interfaces: watch_devices(interfaces, &hooks),
@@ -175,7 +175,7 @@ impl Sensor {
         let made = clock::boot_now();
         let kept = Arc::new(Kept::take(&mut ebpf, config.slots, epoch_at(made))?);
         let flows = Flows::take(&mut ebpf, config.slots, &kept)?;
-        let rings = Rings::take(&mut ebpf)?;
+        let rings = Rings::take(&mut ebpf, &kept)?;
         let counters = Counters::take(&mut ebpf)?;
         let log = kernel_log(config, &mut ebpf);
         let mut links = Links::default();

@@ -145,6 +145,18 @@ impl Kept {
         set(&self.state, offset_of!(HostState, next_flow), number);
     }
 
+    /// Records taken from the rings, by kind, as [`HostState::records`] has them.
+    #[must_use]
+    pub fn records(&self) -> [u64; 4] {
+        std::array::from_fn(|kind| get(&self.state, offset_of!(HostState, records) + kind * 8))
+    }
+
+    /// One more record of a kind was taken.
+    pub fn count_record(&self, kind: usize) {
+        let offset = offset_of!(HostState, records) + kind * 8;
+        set(&self.state, offset, get(&self.state, offset) + 1);
+    }
+
     /// What is told of a slot.
     #[must_use]
     pub fn figures(&self, slot: u32) -> Figures {
@@ -369,6 +381,7 @@ pub(super) fn read_state(words: &Words) -> HostState {
         daemon_pidns: get_half(words, offset_of!(HostState, daemon_pidns)),
         daemon_start_ns: get(words, offset_of!(HostState, daemon_start_ns)),
         next_flow: get(words, offset_of!(HostState, next_flow)),
+        records: std::array::from_fn(|kind| get(words, offset_of!(HostState, records) + kind * 8)),
     }
 }
 
