@@ -15,7 +15,7 @@ use egress_tests::command::json;
 use egress_tests::daemon::Daemon;
 use egress_tests::http;
 use egress_tests::lab::{self, Lab, SINK_V4};
-use egress_tests::records::number;
+use egress_tests::records::{flows_to, number, sum};
 use egress_tests::require::ready;
 use egress_tests::tally::Tally;
 use serde_json::Value;
@@ -183,7 +183,8 @@ fn two_hundred_thousand_connections_lose_no_byte() -> Result<()> {
     lab.sink.run("nft", &[rules])?;
     let ports = "net.ipv4.ip_local_port_range=1024 65535";
     lab.source.run("sysctl", &["-q", "-w", ports])?;
-    let daemon = Daemon::start(SMALL)?;
+    // Each connection keeps its slot until a moment after its end, so that late packets are still its own.
+    let daemon = Daemon::start(&SMALL.replace("[sensor]", "[sensor]\nslots = 131072"))?;
     let to = SocketAddr::new(SINK_V4, 700);
     let sink = lab.serve(&lab.sink, &["flood", "sink", "--ports", PORTS], to)?;
     let (made, longest) = answered(daemon.setup().listen, || {
@@ -232,5 +233,94 @@ fn two_hundred_thousand_connections_lose_no_byte() -> Result<()> {
             "{side}: only {flows} is told, of {made}: {ledger:?}"
         );
     }
+    Ok(())
+}
+
+/// One socket, more destinations than the kernel side's table had room for once: each keeps its one slot.
+#[test]
+fn one_socket_takes_one_slot_for_each_destination() -> Result<()> {
+    const PORTS: u64 = 20_000;
+    const ROUNDS: u64 = 3;
+    if !ready(&[]) {
+        return Ok(());
+    }
+    let lab = Lab::new()?;
+    let daemon = Daemon::start(SMALL)?;
+    // Loopback of the source: nothing is lost on a wire, and nobody has to listen.
+    let (ports, rounds) = (PORTS.to_string(), ROUNDS.to_string());
+    let fan = [
+        "flood",
+        "fan",
+        "--to",
+        "127.0.0.1:30000",
+        "--ports",
+        &ports,
+        "--rounds",
+        &rounds,
+    ];
+    let made = json(&mut lab.generator(&fan)?)?;
+    let (status, metrics) = http::get(daemon.setup().listen, "/metrics")?;
+    ensure!(status == 200, "/metrics: {status}");
+    let tally = daemon.stop_tallied()?;
+    let (pid, sent) = (told(&made, "pid")?, told(&made, "app_bytes")?);
+    let flows = tally.flows.get(&pid).copied().unwrap_or_default();
+    let ledger = tally.ledger("app")?;
+    let lost = tally.written("flow", "lost_app_bytes")?;
+    ensure!(sent == PORTS * ROUNDS * 100, "{made}");
+    ensure!(
+        flows.app_bytes <= sent && flows.app_bytes + lost >= sent,
+        "{flows:?} is told and {lost} bytes were lost, of {sent}: {ledger:?}"
+    );
+    let of_generator = tally.of_process("flow", pid);
+    // Each destination is told once or, when a drain fell in between, once more in each interval.
+    println!(
+        "{of_generator} records of {PORTS} flows; {}",
+        metrics.lines().count()
+    );
+    ensure!(
+        ledger
+            .unattributed
+            .get("no_slot")
+            .is_none_or(|bytes| *bytes == 0),
+        "destinations took more slots than there are: {ledger:?}"
+    );
+    ensure!(
+        tally.lost("flow", "table_full") == 0,
+        "the table of destinations was full"
+    );
+    Ok(())
+}
+
+/// A send that fails leaves nothing behind: what the same thread sends next goes to its own destination.
+#[test]
+fn a_failed_send_does_not_lend_its_destination() -> Result<()> {
+    if !ready(&[]) {
+        return Ok(());
+    }
+    let lab = Lab::new()?;
+    let rules = "add table inet deny; add chain inet deny out { type filter hook output priority 0; }; \
+                 add rule inet deny out udp dport 9100 drop";
+    lab.source.run("nft", &[rules])?;
+    let daemon = Daemon::start(SMALL)?;
+    let (denied, allowed) = (
+        SocketAddr::new(SINK_V4, 9100),
+        SocketAddr::new(SINK_V4, 9101),
+    );
+    let _sink = lab.serve(&lab.sink, &["udp-sink"], allowed)?;
+    let (first, second) = (denied.to_string(), allowed.to_string());
+    let made =
+        json(&mut lab.generator(&["flood", "denied", "--denied", &first, "--to", &second])?)?;
+    let arrived = lab.truth()?.at("udp", allowed);
+    let records = daemon.stop()?.records;
+    let flows = sum(flows_to(&records, allowed));
+    ensure!(told(&made, "failed")? > 0, "no send failed: {made}");
+    ensure!(
+        flows.app_bytes == told(&made, "app_bytes")? && flows.wire_bytes == arrived.bytes,
+        "{flows:?} is told, of {made} and {arrived:?}"
+    );
+    ensure!(
+        sum(flows_to(&records, denied)).app_bytes == 0,
+        "a refused send counts as sent"
+    );
     Ok(())
 }

@@ -86,7 +86,8 @@ impl Config {
 pub struct Sensor {
     /// How often the kernel's buffers are drained. 10 ms to 1 s.
     pub drain_interval: Duration,
-    /// Slots (socket, process, destination) that can be live at once. 1,024 to 1,048,576. 192 bytes of kernel memory each.
+    /// Slots (socket, process, destination) that can be live at once. 1,024 to 1,048,576. About 380 bytes of kernel memory
+    /// each, of which 192 are mapped.
     pub slots: u32,
     /// Ring of process records, bytes; a power of two and a multiple of the page size.
     pub process_ring_bytes: u32,

@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::waiting::Waiting;
 use crate::model::{BootTime, Flow, FlowId};
 
+/// Flows that wait, at most: 7/8 of a power of two, as full as a hash table gets. Beyond it, the next to be due is told early.
+const WAITING_MAX: usize = 114_688;
 /// Room for this many flows is kept, needed or not.
 const SPARE: usize = 8192;
 
@@ -58,6 +60,18 @@ impl FlowRecords {
         if ends && let Some(waiting) = self.waiting.remove(&id) {
             tell(Arc::new(waiting.into_flow(id)));
         }
+        while self.waiting.len() >= WAITING_MAX
+            && let Some((_, id)) = self.due.pop_front()
+        {
+            if let Some(waiting) = self.waiting.remove(&id) {
+                tell(Arc::new(waiting.into_flow(id)));
+            }
+        }
+        if self.due.len() > 2 * WAITING_MAX {
+            // Most of these were told at their end.
+            let waiting = &self.waiting;
+            self.due.retain(|(_, id)| waiting.contains_key(id));
+        }
     }
 
     /// Hands on what is due; everything, at the end. Room that a flood took is given back.
@@ -80,5 +94,46 @@ impl FlowRecords {
             self.waiting.shrink_to(2 * self.waiting.len());
             self.due.shrink_to(2 * self.due.len());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::{FlowRecords, WAITING_MAX};
+    use crate::model::{Flow, FlowId, Record};
+    use crate::outlet::samples;
+
+    fn flow(id: u64, closed: bool) -> Arc<Flow> {
+        let Record::Flow(flow) = samples::flow() else {
+            unreachable!("a flow")
+        };
+        let mut flow = Flow::clone(&flow);
+        flow.delta.id = FlowId(id);
+        flow.delta.closed = closed.then_some(1);
+        Arc::new(flow)
+    }
+
+    #[test]
+    fn a_flood_of_flows_is_told_early_and_whole() {
+        let mut records = FlowRecords::new(Duration::from_secs(10));
+        let (mut told, mut bytes) = (0, 0);
+        let mut tell = |flow: Arc<Flow>| {
+            told += 1;
+            bytes += flow.delta.app_bytes;
+        };
+        let one = flow(1, false).delta.app_bytes;
+        let flows = 3 * WAITING_MAX as u64;
+        for id in 0..flows {
+            records.add(&flow(id, false), &mut tell);
+            records.add(&flow(id, id % 3 == 0), &mut tell);
+            assert!(records.waiting.len() < WAITING_MAX + 1);
+            assert!(records.due.len() <= 2 * WAITING_MAX);
+        }
+        records.flush(None, &mut tell);
+        assert_eq!((told, bytes), (flows, 2 * flows * one));
+        assert!(records.waiting.capacity() <= super::SPARE);
     }
 }

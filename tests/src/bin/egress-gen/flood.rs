@@ -109,6 +109,15 @@ pub enum Flood {
         #[arg(long, default_value_t = 100)]
         size: usize,
     },
+    /// Datagrams to an address that is refused, and then, over the same socket, connected, to another.
+    Denied {
+        /// Refused.
+        #[arg(long)]
+        denied: SocketAddr,
+        /// Where the rest goes.
+        #[arg(long)]
+        to: SocketAddr,
+    },
     /// Many connected UDP sockets, each of which sends a datagram in each round; they stay open until standard input ends.
     Sockets {
         /// Where to.
@@ -158,6 +167,7 @@ pub fn flood(flood: Flood) -> Result<()> {
             rounds,
             size,
         } => print(&fan(to, ports, rounds, size)?),
+        Flood::Denied { denied, to } => print(&refused(denied, to)?),
         Flood::Sockets {
             to,
             count,
@@ -315,6 +325,19 @@ fn fan(to: SocketAddr, ports: u16, rounds: u32, size: usize) -> Result<Value> {
     }
     let from = socket.local_addr()?.port();
     Ok(json!({ "pid": std::process::id(), "source_port": from, "app_bytes": sent, "calls": calls }))
+}
+
+fn refused(denied: SocketAddr, to: SocketAddr) -> Result<Value> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let (mut failed, mut sent) = (0, 0);
+    for _ in 0..10 {
+        failed += u32::from(socket.send_to(&[b'd'; 50], denied).is_err());
+    }
+    socket.connect(to)?;
+    for _ in 0..10 {
+        sent += socket.send(&[b'd'; 50])?;
+    }
+    Ok(json!({ "pid": std::process::id(), "failed": failed, "app_bytes": sent }))
 }
 
 fn sockets(to: SocketAddr, count: u32, addresses: u8, rounds: u32) -> Result<()> {
