@@ -79,7 +79,7 @@ pub struct HookStatus {
 pub struct LostDetail {
     /// `fork`, `exec`, `exit`, `file`, `flow`, `name`, `record`, `packet`, `interface`, `program`.
     pub kind: &'static str,
-    /// `ring_full`, `truncated`, `unreadable`, `malformed`, `table_full`, `queue_full`, `recursion`.
+    /// `ring_full`, `truncated`, `unreadable`, `malformed`, `table_full`, `queue_full`, `skipped`.
     pub cause: &'static str,
     /// Times since start.
     pub count: u64,
