@@ -16,6 +16,10 @@ pub struct Observation {
 }
 
 /// What happened.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "flows are most of what a drain tells, and a box for each would be an allocation for each"
+)]
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A process was made. It is a copy of its parent until it executes something.

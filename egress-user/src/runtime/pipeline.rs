@@ -148,7 +148,7 @@ impl Pipeline {
                 self.place(&flow);
             }
         }
-        let whole = matches!(observations.last(), Some(last) if matches!(last.event, Event::Tick));
+        let whole = matches!(observations.last(), Some(end) if matches!(end.event, Event::Tick));
         if whole {
             let coverage = coverage(hooks, lost > self.lost_seen);
             self.lost_seen = lost;
