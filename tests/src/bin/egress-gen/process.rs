@@ -362,7 +362,8 @@ fn share_files(to: SocketAddr) -> Result<Vec<Value>> {
 fn share_memory(to: SocketAddr) -> Result<Vec<Value>> {
     let mut stream = TcpStream::connect(to)?;
     let mut sent = Err(std::io::ErrorKind::NotConnected.into());
-    let pid = raw::vfork(|| sent = stream.write(&[b'v'; FIRST]))?;
+    let payload = vec![b'v'; FIRST];
+    let pid = raw::vfork(|| sent = stream.write(&payload))?;
     let child = sent.context("the child's send")?;
     let second = sender(send(&mut stream, SECOND)?)?;
     let mut first = second.clone();
