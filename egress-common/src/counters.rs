@@ -60,6 +60,16 @@ pub const LOST_BLIND: u32 = 22;
 pub const XMIT_NO_CELL: u32 = 23;
 /// Packets at a device whose kernel structures could not be read.
 pub const XMIT_UNREADABLE: u32 = 24;
+/// Every open call that gave a descriptor, by whatever process and of whatever file.
+pub const FILE_TOTAL: u32 = 25;
+/// Of those, the ones that are not told: no file that can hold data, no access to data, or the daemon's own.
+pub const FILE_FILTERED: u32 = 26;
+/// Every process that was made.
+pub const FORK_TOTAL: u32 = 27;
+/// Every program that was executed.
+pub const EXEC_TOTAL: u32 = 28;
+/// Every process that ended.
+pub const EXIT_TOTAL: u32 = 29;
 /// Number of cells.
 pub const COUNTERS: u32 = 32;
 

@@ -29,10 +29,13 @@ pub const CLASSES: usize = 6;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InterfaceCell {
-    /// Bytes with the link-layer header, as the device counts them.
+    /// Bytes with the link-layer header, a GSO packet counted as it is handed to the driver: software devices count the
+    /// same (Linux `drivers/net/veth.c`, `veth_xmit`).
     pub bytes: [u64; CLASSES],
     /// Packets, a GSO packet counted as its segments.
     pub packets: [u64; CLASSES],
+    /// What segmentation in the device adds to `bytes`: the headers again for each further segment of a GSO packet.
+    pub segment_bytes: u64,
 }
 
 #[cfg(feature = "user")]

@@ -9,6 +9,7 @@
 //! (Linux `include/linux/sched.h`), unless a field says otherwise.
 #![no_std]
 
+pub mod blind;
 pub mod counters;
 pub mod helpers;
 pub mod interface;

@@ -18,10 +18,14 @@ pub const MAP_PROCESS_RING: &str = "PROCESS_RING";
 pub const MAP_FILE_RING: &str = "FILE_RING";
 /// Ring of DNS, TLS and QUIC payloads.
 pub const MAP_NAME_RING: &str = "NAME_RING";
+/// Array of one program, [`PROG_HELLO`].
+pub const MAP_HELLO: &str = "HELLO";
 /// `BPF_F_MMAPABLE` array of [`Taken`](crate::slot::Taken), one for each slot; user space alone reads and writes it.
 pub const MAP_TAKEN: &str = "TAKEN";
 /// `BPF_F_MMAPABLE` array of one [`HostState`](crate::state::HostState).
 pub const MAP_STATE: &str = "STATE";
+/// `BPF_F_MMAPABLE` array of one [`Journal`](crate::state::Journal); user space alone reads and writes it.
+pub const MAP_JOURNAL: &str = "JOURNAL";
 /// Hash from [`InterfaceKey`](crate::interface::InterfaceKey) to [`InterfaceCell`](crate::interface::InterfaceCell).
 pub const MAP_INTERFACES: &str = "INTERFACES";
 /// Read-only global: [`Offsets`](crate::offsets::Offsets).
@@ -29,6 +33,12 @@ pub const GLOBAL_OFFSETS: &str = "OFFSETS";
 
 /// Read-only global: [`Helpers`](crate::helpers::Helpers).
 pub const GLOBAL_HELPERS: &str = "HELPERS";
+/// Read-only global, `u32`: `WATCH_*`.
+pub const GLOBAL_WATCH: &str = "WATCH";
+/// `WATCH`: tell ClientHellos over TCP.
+pub const WATCH_TLS: u32 = 1;
+/// `WATCH`: tell QUIC Initial packets.
+pub const WATCH_QUIC: u32 = 2;
 
 /// Application bytes: `tp_btf/sock_send_length`.
 pub const PROG_SEND: &str = "egress_send";
@@ -78,9 +88,11 @@ pub const PROG_CREAT: &str = "egress_creat";
 pub const PROG_XMIT: &str = "egress_xmit";
 /// DNS answers: `cgroup_skb/ingress`.
 pub const PROG_ANSWER: &str = "egress_answer";
+/// ClientHellos and QUIC Initials, called from [`PROG_WIRE`] through [`MAP_HELLO`].
+pub const PROG_HELLO: &str = "egress_hello";
 /// io_uring requests: `tp_btf/io_uring_submit_req`.
 pub const PROG_IO_URING: &str = "egress_uring";
-/// Sockets that other hooks cannot see: `tracepoint/syscalls/sys_exit_socket`.
+/// Sockets that other hooks see only in part: `tracepoint/syscalls/sys_enter_socket`.
 pub const PROG_SOCKET: &str = "egress_socket";
 /// Packet rings and queue bypass: `tracepoint/syscalls/sys_enter_setsockopt`.
 pub const PROG_SOCKOPT: &str = "egress_sockopt";

@@ -124,9 +124,13 @@ offsets! {
     sock_num: "sock"."__sk_common.skc_num", "local port, host order";
     sock_net: "sock"."__sk_common.skc_net.net", "network namespace";
     sock_protocol: "sock"."sk_protocol", "IP protocol";
+    sock_type: "sock"."sk_type", "kind: stream, datagram, raw; a bit field before 5.6";
     sock_state: "sock"."__sk_common.skc_state", "TCP state";
     sock_cookie: "sock"."__sk_common.skc_cookie", "socket cookie; 0 until somebody asked for it";
+    sock_socket: "sock"."sk_socket", "socket of a process; null once closed";
+    socket_sk: "socket"."sk", "the sock of a socket";
     skb_len: "sk_buff"."len", "bytes";
+    skb_data_len: "sk_buff"."data_len", "bytes of these that lie in fragments";
     skb_sk: "sk_buff"."sk", "socket";
     skb_head: "sk_buff"."head", "buffer";
     skb_end: "sk_buff"."end", "end of the buffer, where skb_shared_info lies";
@@ -139,6 +143,7 @@ offsets! {
     shinfo_gso_segs: "skb_shared_info"."gso_segs", "segments";
     dev_ifindex: "net_device"."ifindex", "interface index";
     dev_type: "net_device"."type", "ARPHRD type";
+    dev_lower: "net_device"."adj_list.lower", "devices below this one (a bridge's ports)";
     dev_net: "net_device"."nd_net.net", "network namespace";
     kiocb_opcode: "io_kiocb"."opcode", "io_uring opcode";
 }

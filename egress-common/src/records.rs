@@ -200,7 +200,7 @@ pub const NAME_QUIC_INITIAL: u16 = 4;
 pub const NAME_PAYLOAD_MAX: usize = 4096;
 
 /// The beginning of a payload that tells a name. The header is the owner of the socket's slot (zeros when it has
-/// none): packets know no process. Tail: payload.
+/// none): packets know no process. Tail: payload, then room that was not needed.
 #[repr(C)]
 #[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default)]

@@ -67,7 +67,8 @@ pub struct Slot {
     pub closed_ns: u64,
     /// Bumped by user space when it takes the slot back.
     pub generation: u32,
-    /// Whether a process is known: `tgid`, `start_ns`, `uid`, `exec_id`, `cgroup_id`, `comm` are valid.
+    /// Whether a process is known: `tgid`, `start_ns`, `uid`, `gid`, `loginuid`, `session_id`, `exec_id`, `cgroup_id`, `comm`
+    /// are valid.
     pub owned: u8,
     /// `DIRECTION_*`.
     pub direction: u8,
@@ -103,12 +104,18 @@ pub struct Slot {
     pub netns: u32,
     /// `KEYED_*`.
     pub keyed: u8,
+    /// The owner has sent application bytes, and what is known of it is of that time.
+    pub sent: u8,
     /// Zero.
-    pub _pad0: [u8; 3],
+    pub _pad0: [u8; 2],
     /// The owner's image: low half of `task_struct.self_exec_id`, which every exec increases (Linux `fs/exec.c`).
     pub exec_id: u32,
-    /// Zero.
-    pub _pad1: [u8; 12],
+    /// The owner's real gid, initial user namespace.
+    pub gid: u32,
+    /// Who logged in (`audit_get_loginuid`); `u32::MAX` when nobody did. Renewed by a login over an open socket.
+    pub loginuid: u32,
+    /// Audit session of that login; `u32::MAX` when none.
+    pub session_id: u32,
     /// The owner's `comm`, NUL padded.
     pub comm: [u8; 16],
     /// Zero.
@@ -149,6 +156,13 @@ pub struct SlotRef {
     pub generation: u32,
 }
 
+/// [`SocketState::named`]: a TCP socket's first payload is told, or is no ClientHello.
+pub const NAMED_DONE: u8 = u8::MAX;
+/// [`SocketState::named`]: pieces of one ClientHello that are told at most.
+pub const NAMED_PIECES: u8 = 4;
+/// [`SocketState::named`]: datagrams to one destination that are looked at.
+pub const NAMED_DATAGRAMS: u8 = 3;
+
 /// Socket-local storage.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -159,16 +173,16 @@ pub struct SocketState {
     pub direction: u8,
     /// Unconnected sends happen: the send program has to ask which destination.
     pub unconnected: u8,
-    /// How many payloads of this socket were told for its name (TLS, QUIC).
+    /// How many payloads of this socket were looked at for its name (TLS, QUIC); [`NAMED_DONE`] when that is over.
     pub named: u8,
-    /// Zero.
-    pub _pad: u8,
+    /// The socket sends IP fragments that it makes itself: the wire program counts their headers.
+    pub fragments: u8,
     /// Inode number of the network namespace; 0 until a hook in process context has seen the socket.
     pub netns: u32,
     /// Bytes of a TLS ClientHello that are still to come.
     pub hello_left: u32,
-    /// Zero.
-    pub _pad1: u32,
+    /// TCP sequence number of the next of them: what comes again was told.
+    pub hello_next: u32,
 }
 
 /// What user space has told of a slot so far: the slot's figures less these are still to be told.
@@ -185,8 +199,12 @@ pub struct Taken {
     pub wire_packets: u64,
     /// Of [`Slot::rx_bytes`].
     pub rx_bytes: u64,
-    /// Zero.
-    pub _pad: [u64; 3],
+    /// Number of the flow that the slot is now; 0 until user space has seen it.
+    pub flow: u64,
+    /// [`Slot::first_ns`] of the last flow that user space took the slot back from: while they are the same, nobody has it.
+    pub retired_ns: u64,
+    /// Whether the slot went back to `FREE_SLOTS` after that: 0 or 1.
+    pub free: u64,
 }
 
 const _: () = {

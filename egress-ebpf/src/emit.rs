@@ -1,6 +1,12 @@
 //! The only way into a ring.
+//!
+//! [`emit`] copies a record that lies elsewhere. [`emit_with`] makes it in the ring: for programs that can interrupt
+//! themselves on one processor (packets leave from process context and from softirq), which a scratch of that
+//! processor's would not survive.
 
-use aya_ebpf::helpers::generated::bpf_ringbuf_output;
+use aya_ebpf::helpers::generated::{
+    bpf_ringbuf_discard, bpf_ringbuf_output, bpf_ringbuf_reserve, bpf_ringbuf_submit,
+};
 use aya_ebpf::maps::RingBuf;
 
 use crate::count::count;
@@ -24,4 +30,19 @@ pub fn emit<T>(ring: &'static RingBuf, record: *const T, len: usize, lost: u32) 
         count(lost, len as u64);
     }
     result >= 0
+}
+
+/// Has `fill` make a record of `T` in the ring; its answer is whether there is one. Counts under `lost` when there is no room.
+#[inline(always)]
+pub fn emit_with<T>(ring: &'static RingBuf, lost: u32, fill: impl FnOnce(*mut T) -> bool) {
+    let (ring, size): (*const RingBuf, _) = (ring, size_of::<T>() as u64);
+    let record: *mut T = unsafe { bpf_ringbuf_reserve(ring.cast_mut().cast(), size, 0) }.cast();
+    if record.is_null() {
+        count(lost, size);
+    } else if fill(record) {
+        unsafe { bpf_ringbuf_submit(record.cast(), BPF_RB_NO_WAKEUP) };
+    } else {
+        unsafe { bpf_ringbuf_discard(record.cast(), BPF_RB_NO_WAKEUP) };
+        count(lost, size);
+    }
 }

@@ -7,7 +7,9 @@
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::{fentry, lsm, tracepoint};
 use aya_ebpf::programs::{FEntryContext, LsmContext, TracePointContext};
-use egress_common::counters::{FILE_REPEATED, FILE_TRUNCATED, FILE_UNREADABLE, LOST_FILE};
+use egress_common::counters::{
+    FILE_FILTERED, FILE_REPEATED, FILE_TOTAL, FILE_TRUNCATED, FILE_UNREADABLE, LOST_FILE,
+};
 use egress_common::records::{
     ACCESS_CREATE, ACCESS_READ, ACCESS_WRITE, FILE_PATH_MAX, FLAG_TRUNCATED, File, FileIdentity,
     Header, KIND_FILE,
@@ -135,6 +137,12 @@ fn opening(file: u64) {
     }
 }
 
+/// Counts an open that is nobody's business.
+#[inline(always)]
+fn filtered() {
+    count(FILE_FILTERED, 0);
+}
+
 #[inline(always)]
 fn opened(ctx: &TracePointContext) -> u32 {
     let Ok(fd) = (unsafe { ctx.read_at::<i64>(RETURN_VALUE) }) else {
@@ -147,20 +155,22 @@ fn opened(ctx: &TracePointContext) -> u32 {
     0
 }
 
-/// A file is opened: tells it, if it is one that can hold data.
+/// A file is opened: tells it, if it is one that can hold data. Every open ends as a record, or is counted under one cause:
+/// the books of opens balance.
 #[inline(always)]
 fn observe(file: u64) {
+    count(FILE_TOTAL, 0);
     let Some(identity) = identify(file) else {
         count(FILE_UNREADABLE, 0);
         return;
     };
     let kind = identity.mode & S_IFMT;
     if kind != S_IFREG && kind != S_IFBLK && kind != S_IFIFO {
-        return;
+        return filtered();
     }
     let super_block = pointer(pointer(file, offset!(file_f_inode)), offset!(inode_i_sb));
     if is_pseudo(pointer(super_block, offset!(sb_s_magic))) {
-        return;
+        return filtered();
     }
     let mode: u32 = read(file, offset!(file_f_mode)).unwrap_or(0);
     let access = if mode & FMODE_READ != 0 {
@@ -177,11 +187,11 @@ fn observe(file: u64) {
         0
     };
     if access == 0 {
-        return;
+        return filtered();
     }
     let who = Current::get();
     if who.tgid == daemon_tgid() {
-        return;
+        return filtered();
     }
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let key = OpenKey {
@@ -211,6 +221,7 @@ fn recent(told: Option<*const u64>, now: u64, within: u64) -> bool {
 /// Makes the record. Whether it found its place.
 #[inline(always)]
 fn tell(file: u64, identity: FileIdentity, access: u32, who: &Current, now: u64) -> bool {
+    // The index is a constant below the map's size: the lookup cannot miss.
     let Some(scratch) = FILE_SCRATCH.get_ptr_mut(0) else {
         return false;
     };

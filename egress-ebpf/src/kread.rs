@@ -53,8 +53,14 @@ pub struct Current {
     pub start_ns: u64,
     /// Real uid, initial user namespace.
     pub uid: u32,
+    /// Real gid, initial user namespace.
+    pub gid: u32,
     /// Which image: low half of `self_exec_id`.
     pub exec_id: u32,
+    /// Who logged in; `u32::MAX` when nobody did.
+    pub loginuid: u32,
+    /// Audit session; `u32::MAX` when none.
+    pub session_id: u32,
 }
 
 impl Current {
@@ -64,11 +70,21 @@ impl Current {
         if !has!(current_task_btf) {
             return Self::by_reads();
         }
-        let (start_ns, exec_id) = unsafe {
-            let task: *const u8 = bpf_get_current_task_btf().cast();
-            (start_of(task), typed(task, offset!(task_self_exec_id)))
-        };
-        Self::with(start_ns, exec_id)
+        let task: *const u8 = unsafe { bpf_get_current_task_btf() }.cast();
+        // Without CONFIG_AUDIT there are no such fields.
+        let (mut loginuid, mut session_id) = (u32::MAX, u32::MAX);
+        if offset!(task_loginuid) != MISSING && offset!(task_sessionid) != MISSING {
+            unsafe {
+                loginuid = typed(task, offset!(task_loginuid));
+                session_id = typed(task, offset!(task_sessionid));
+            }
+        }
+        Self::with(
+            unsafe { start_of(task) },
+            unsafe { typed(task, offset!(task_self_exec_id)) },
+            loginuid,
+            session_id,
+        )
     }
 
     /// The current process, for a cgroup program, which has no typed task on most kernels.
@@ -79,18 +95,24 @@ impl Current {
         Self::with(
             pointer(leader, offset!(task_start_boottime)),
             read(task, offset!(task_self_exec_id)).unwrap_or(0),
+            read(task, offset!(task_loginuid)).unwrap_or(u32::MAX),
+            read(task, offset!(task_sessionid)).unwrap_or(u32::MAX),
         )
     }
 
     #[inline(always)]
-    fn with(start_ns: u64, exec_id: u32) -> Self {
+    fn with(start_ns: u64, exec_id: u32, loginuid: u32, session_id: u32) -> Self {
         let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+        let uid_gid = unsafe { bpf_get_current_uid_gid() };
         Self {
             tgid: (pid_tgid >> 32) as u32,
             pid_tgid,
             start_ns,
-            uid: unsafe { bpf_get_current_uid_gid() } as u32,
+            uid: uid_gid as u32,
+            gid: (uid_gid >> 32) as u32,
             exec_id,
+            loginuid,
+            session_id,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The eBPF programs of `egress`: they copy, count and aggregate. What anything means is decided in user space.
 //!
 //! In: kernel events. Out: bytes summed in slots and counters (maps), detail in rings.
-//! One file per thing observed: [`send`] (application bytes; [`calls`] on older kernels), [`wire`] (packets), [`sockets`] (state, direction,
-//! destinations), [`processes`] (fork, exec, exit), [`files`] (opens). [`slots`] finds the place of a byte,
+//! One file per thing observed: [`send`] (application bytes; [`calls`] on older kernels), [`wire`] (packets), [`sockets`]
+//! (state, direction, destinations), [`processes`] (fork, exec, exit), [`files`] (opens), [`xmit`] (devices), [`names`] (DNS
+//! answers, TLS and QUIC hellos), [`blind`] (what the others cannot see). [`slots`] finds the place of a byte,
 //! [`emit`] is the only way into a ring, [`kread`] the only way to read kernel memory by offset, [`path`] walks names.
 //!
 //! Everything here is unsafe by nature: the verifier, not the compiler, proves each program's memory accesses before
@@ -37,18 +38,21 @@
     reason = "the program macros hand contexts over by value"
 )]
 
+mod blind;
 mod calls;
 mod count;
 mod emit;
 mod files;
 mod kread;
 mod maps;
+mod names;
 mod path;
 mod processes;
 mod send;
 mod slots;
 mod sockets;
 mod wire;
+mod xmit;
 
 /// A loop, so that the verifier rejects any program from which a panic can be reached.
 #[cfg(not(test))]

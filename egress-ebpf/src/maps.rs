@@ -2,16 +2,16 @@
 
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SkStorage, Stack};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::RingBuf;
+use aya_ebpf::maps::{ProgramArray, RingBuf};
 use egress_common::counters::{COUNTERS as COUNTER_CELLS, Counter};
 use egress_common::helpers::Helpers;
 use egress_common::interface::{InterfaceCell, InterfaceKey};
 use egress_common::offsets::Offsets;
-use egress_common::records::{EXEC_TAIL_MAX, Exec, FILE_PATH_MAX, File, NAME_PAYLOAD_MAX, Name};
+use egress_common::records::{EXEC_TAIL_MAX, Exec, FILE_PATH_MAX, File};
 use egress_common::slot::{
     ACTIVITY_CELL, DEFAULT_SLOTS, FlowKey, Slot, SlotRef, SocketState, Taken,
 };
-use egress_common::state::HostState;
+use egress_common::state::{HostState, Journal};
 
 const BPF_F_MMAPABLE: usize = 1 << 10;
 
@@ -31,9 +31,10 @@ pub static ACTIVITY: Array<
 #[btf_map]
 pub static FREE_SLOTS: Stack<u32, { DEFAULT_SLOTS as usize }> = Stack::new();
 
-/// Slots that are not their socket's only one.
+/// Slots that are not their socket's only one. A slot has one key at most, so with as many entries as there are slots it
+/// cannot fill up: a socket that sends to ever more destinations would take a slot for each send otherwise.
 #[btf_map]
-pub static FLOWS: HashMap<FlowKey, SlotRef, 16_384> = HashMap::new();
+pub static FLOWS: HashMap<FlowKey, SlotRef, { DEFAULT_SLOTS as usize }> = HashMap::new();
 
 /// Socket-local storage.
 #[btf_map]
@@ -60,6 +61,10 @@ pub static TAKEN: Array<Taken, { DEFAULT_SLOTS as usize }, BPF_F_MMAPABLE> = Arr
 #[btf_map]
 pub static STATE: Array<HostState, 1, BPF_F_MMAPABLE> = Array::new();
 
+/// What is being told. No program touches it either.
+#[btf_map]
+pub static JOURNAL: Array<Journal, 1, BPF_F_MMAPABLE> = Array::new();
+
 /// What leaves through each device.
 #[btf_map]
 pub static INTERFACES: HashMap<InterfaceKey, InterfaceCell, 1_024> = HashMap::new();
@@ -68,21 +73,21 @@ pub static INTERFACES: HashMap<InterfaceKey, InterfaceCell, 1_024> = HashMap::ne
 #[btf_map]
 pub static BLIND_TOLD: LruHashMap<BlindKey, u64, 4_096> = LruHashMap::new();
 
+/// The program that tells hellos. Called from the wire program, as the two together need more than one program's stack.
+#[map]
+pub static HELLO: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
 /// DNS, TLS and QUIC payloads.
 #[map]
 pub static NAME_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// Where a name record is put together.
-#[btf_map]
-pub static NAME_SCRATCH: PerCpuArray<NameScratch, 1> = PerCpuArray::new();
-
 /// Process records.
 #[map]
-pub static PROCESS_RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+pub static PROCESS_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// File records.
 #[map]
-pub static FILE_RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+pub static FILE_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// When a process last told of opening a file in a way.
 #[btf_map]
@@ -116,6 +121,10 @@ macro_rules! has {
     };
 }
 pub(crate) use has;
+
+/// What is looked for in packets: `WATCH_*`. Set by the loader; constant to the verifier.
+#[unsafe(no_mangle)]
+pub static WATCH: u32 = 0;
 
 /// One offset, as the loader set it.
 macro_rules! offset {
@@ -170,13 +179,6 @@ pub struct BlindKey {
     pub what: u32,
     pub detail: u32,
     pub more: u32,
-}
-
-/// See [`NAME_SCRATCH`].
-#[repr(C)]
-pub struct NameScratch {
-    pub record: Name,
-    pub tail: [u8; NAME_PAYLOAD_MAX],
 }
 
 /// See [`TOLD`].

@@ -7,7 +7,9 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
-use egress_common::counters::{EXEC_TRUNCATED, LOST_EXEC, LOST_EXIT, LOST_FORK};
+use egress_common::counters::{
+    EXEC_TOTAL, EXEC_TRUNCATED, EXIT_TOTAL, FORK_TOTAL, LOST_EXEC, LOST_EXIT, LOST_FORK,
+};
 use egress_common::records::{
     EXEC_ARGS_MAX, EXEC_PATH_MAX, Exec, Exit, FLAG_CWD_CUT, FLAG_EXE_CUT, FLAG_TRUNCATED,
     FLAG_UNREADABLE, FileIdentity, Fork, Header, KIND_EXEC, KIND_EXIT, KIND_FORK,
@@ -47,6 +49,7 @@ pub fn egress_fork(ctx: BtfTracePointContext) -> i32 {
     if pid != tgid {
         return 0; // a thread
     }
+    count(FORK_TOTAL, 0);
     let record = Fork {
         header: header(KIND_FORK, parent),
         child_start_ns: unsafe { start_of(child) },
@@ -71,6 +74,7 @@ pub fn egress_exit(ctx: BtfTracePointContext) -> i32 {
     if read::<u32>(signal, offset!(signal_live)) != Some(0) {
         return 0;
     }
+    count(EXIT_TOTAL, 0);
     let group = read::<u32>(signal, offset!(signal_group_exit_code)).unwrap_or(0);
     let own: u32 = unsafe { typed(task, offset!(task_exit_code)) };
     let record = Exit {
@@ -91,6 +95,7 @@ pub fn egress_exit(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn egress_exec(ctx: BtfTracePointContext) -> i32 {
     let (task, bprm): (*const u8, u64) = (ctx.arg(0), ctx.arg::<*const u8>(2) as u64);
+    count(EXEC_TOTAL, 0);
     let Some(scratch) = EXEC_SCRATCH.get_ptr_mut(0) else {
         return 0;
     };

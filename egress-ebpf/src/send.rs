@@ -2,6 +2,7 @@
 //!
 //! `sock_send_length` (Linux 6.3, `include/trace/events/sock.h`) fires in process context for every way of sending.
 
+use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use egress_common::counters::{
@@ -20,6 +21,14 @@ use crate::slots::{self, Origin, Place, Remote};
 /// `MSG_PEEK` (`include/linux/socket.h`): the bytes will be received again.
 const MSG_PEEK: i32 = 2;
 const IPPROTO_TCP: u16 = 6;
+/// `SOCK_RAW` (`include/linux/net.h`).
+const SOCK_RAW: u16 = 3;
+
+/// Whether a protocol (IANA; 262 is Linux's MPTCP) has ports where TCP has them: TCP, UDP, DCCP, SCTP, UDP-Lite.
+#[inline(always)]
+pub fn has_ports(protocol: u16) -> bool {
+    matches!(protocol, 6 | 17 | 33 | 132 | 136 | 262)
+}
 
 /// What a socket is, from a `struct sock` whose type the verifier knows.
 #[inline(always)]
@@ -36,10 +45,15 @@ pub fn origin_of(sk: *const u8, cookie: u64, direction: u8) -> Origin {
     }
 }
 
-/// The remote end of a connected inet socket.
+/// The remote end of a connected inet socket. None of a socket that knows no ports: the wire program, which runs before
+/// the send returns, has found the slot by the packet's own destination.
 #[inline(always)]
-fn remote_of(sk: *const u8, family: u16) -> Option<Remote> {
+fn remote_of(sk: *const u8, family: u16, protocol: u16) -> Option<Remote> {
     unsafe {
+        let kind: u16 = typed(sk, offset!(sock_type));
+        if kind == SOCK_RAW || !has_ports(protocol) {
+            return None;
+        }
         let port: [u8; 2] = typed(sk, offset!(sock_dport));
         if port[0] == 0 && port[1] == 0 {
             return None;
@@ -75,14 +89,15 @@ pub fn egress_send(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// A send call on `sk` returned `returned`.
+/// A send call on `sk` returned `sent`.
 #[inline(always)]
-pub fn sent(sk: *const u8, returned: i32) {
-    if returned <= 0 {
-        return;
-    }
-    let bytes = returned as u64;
+pub fn sent(sk: *const u8, sent: i32) {
     let family: u16 = unsafe { typed(sk, offset!(sock_family)) };
+    if sent < 0 {
+        return forget(sk, family);
+    }
+    // A datagram without payload goes on: its packet has to have an owner.
+    let bytes = sent as u64;
     if !(family == AF_INET || family == AF_INET6 || family == AF_PACKET || family == AF_VSOCK) {
         return count(APP_LOCAL_FAMILY, bytes);
     }
@@ -92,9 +107,22 @@ pub fn sent(sk: *const u8, returned: i32) {
         return count(APP_NO_STORAGE, bytes);
     };
     let who = Current::get();
-    match place_of(sk, state, cookie, family, &who) {
-        Some(place) => slots::add_app(place, bytes),
-        None => count(APP_NO_SLOT, bytes),
+    if let Some(place) = place_of(sk, state, cookie, family, &who) {
+        slots::renew(place.slot, &who);
+        slots::add_app(place, bytes);
+    } else {
+        count(APP_NO_SLOT, bytes);
+    }
+}
+
+/// A send failed: where it should have gone says nothing about the thread's next one.
+#[inline(always)]
+fn forget(sk: *const u8, family: u16) {
+    if (family == AF_INET || family == AF_INET6)
+        && let Some(state) = slots::storage(sk.cast_mut().cast(), || unsafe { cookie_of(sk) }, false)
+        && unsafe { (*state).unconnected } != 0
+    {
+        let _ = PENDING.remove(&unsafe { bpf_get_current_pid_tgid() });
     }
 }
 
@@ -125,19 +153,22 @@ fn place_of(
         unsafe { (*state).direction = DIRECTION_INITIATED };
     }
     let origin = origin_of(sk, cookie, unsafe { (*state).direction });
-    let remote = remote_of(sk, family);
-    if origin.protocol != IPPROTO_TCP
-        && let Some(remote) = remote
-    {
-        return slots::for_destination(state, &origin, Some(who), &remote);
-    }
-    let place = slots::for_process(state, &origin, who)?;
-    match remote {
-        Some(remote) if unsafe { (*place.slot).addressed } == ADDRESS_NONE => {
-            slots::address(place.slot, &remote);
+    unsafe { (*state).netns = origin.netns };
+    let remote = remote_of(sk, family, origin.protocol);
+    let place = match remote {
+        Some(remote) if origin.protocol != IPPROTO_TCP => {
+            slots::for_destination(state, &origin, Some(who), &remote)?
         }
-        Some(_) => {}
-        None => count(SEND_NO_DESTINATION, 0),
+        _ => slots::for_process(state, &origin, who)?,
+    };
+    slots::complete(place.slot, &origin);
+    if unsafe { (*place.slot).addressed } == ADDRESS_NONE {
+        match remote {
+            Some(remote) => slots::address(place.slot, &remote),
+            // Others address devices and machines.
+            None if family == AF_INET || family == AF_INET6 => count(SEND_NO_DESTINATION, 0),
+            None => {}
+        }
     }
     Some(place)
 }
@@ -168,6 +199,8 @@ pub fn received(sk: *const u8, returned: i32, flags: i32) {
     if let Some(place) = slots::find(unsafe { (*state).slot }) {
         if unsafe { (*place.slot).owned } == 0 {
             slots::own(place.slot, &Current::get());
+            let direction = unsafe { (*state).direction };
+            slots::complete(place.slot, &origin_of(sk, 0, direction));
         }
         slots::add_rx(place, bytes);
         return;
@@ -180,8 +213,9 @@ pub fn received(sk: *const u8, returned: i32, flags: i32) {
     if protocol == IPPROTO_TCP {
         // A slot only for what can send (ACKs at least); a pure UDP receiver needs none.
         let origin = origin_of(sk, cookie, unsafe { (*state).direction });
+        unsafe { (*state).netns = origin.netns };
         if let Some(place) = slots::for_process(state, &origin, &Current::get()) {
-            if let Some(remote) = remote_of(sk, family) {
+            if let Some(remote) = remote_of(sk, family, protocol) {
                 slots::address(place.slot, &remote);
             }
             slots::add_rx(place, bytes);

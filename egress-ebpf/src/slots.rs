@@ -6,8 +6,8 @@ use aya_ebpf::helpers::generated::{
 use core::ffi::c_void;
 use egress_common::counters::FLOWS_FULL;
 use egress_common::slot::{
-    ACTIVITY_CELL, ADDRESS_BOTH, ADDRESS_NONE, ADDRESS_REMOTE, FlowKey, KEYED_NO, KEYED_OWNER,
-    KEYED_SHARED, NO, Slot, SlotRef, SocketState, YES,
+    ACTIVITY_CELL, ADDRESS_BOTH, ADDRESS_NONE, ADDRESS_REMOTE, DIRECTION_UNKNOWN, FlowKey,
+    KEYED_NO, KEYED_OWNER, KEYED_SHARED, NO, Slot, SlotRef, SocketState, YES,
 };
 
 use crate::count::{add, count};
@@ -136,6 +136,7 @@ pub fn take(origin: &Origin) -> Option<Place> {
         (*slot).closed = NO;
         (*slot).addressed = ADDRESS_NONE;
         (*slot).keyed = KEYED_NO;
+        (*slot).sent = NO;
         (*slot).direction = origin.direction;
         (*slot).cookie = origin.cookie;
         (*slot).netns = origin.netns;
@@ -175,9 +176,36 @@ pub fn own(slot: *mut Slot, who: &Current) {
         (*slot).start_ns = who.start_ns;
         (*slot).uid = who.uid;
         (*slot).exec_id = who.exec_id;
+        (*slot).gid = who.gid;
+        (*slot).loginuid = who.loginuid;
+        (*slot).session_id = who.session_id;
         (*slot).cgroup_id = bpf_get_current_cgroup_id();
         let _ = bpf_get_current_comm((&raw mut (*slot).comm).cast(), 16);
         core::ptr::write_volatile(&raw mut (*slot).owned, YES);
+    }
+}
+
+/// Adds to a slot that the wire program took what only a hook in process context knows.
+#[inline(always)]
+pub fn complete(slot: *mut Slot, origin: &Origin) {
+    unsafe {
+        if (*slot).netns == 0 {
+            (*slot).netns = origin.netns;
+        }
+        if (*slot).direction == DIRECTION_UNKNOWN {
+            (*slot).direction = origin.direction;
+        }
+    }
+}
+
+/// Renews what is known of the owner at its first send, which may come long after it made the socket, and when somebody
+/// has logged in since: a login daemon (sshd) sends the session's bytes over the socket that was there before, and
+/// executes nothing.
+#[inline(always)]
+pub fn renew(slot: *mut Slot, who: &Current) {
+    if unsafe { (*slot).loginuid != who.loginuid || (*slot).sent != YES } {
+        own(slot, who);
+        unsafe { (*slot).sent = YES };
     }
 }
 
@@ -268,6 +296,8 @@ pub fn for_destination(
         }
     }
     let place = take(origin)?;
+    // Another destination, another name.
+    unsafe { (*state).named = 0 };
     address(place.slot, remote);
     if let Some(who) = who {
         own(place.slot, who);

@@ -17,7 +17,7 @@ use egress_common::slot::{
 use crate::count::count;
 use crate::kread::{Current, cookie_of, pointer, read, typed};
 use crate::maps::{PENDING, PendingSend, offset};
-use crate::send::{origin_of, v4_mapped};
+use crate::send::{has_ports, origin_of, v4_mapped};
 use crate::slots::{self, Origin, Remote};
 
 /// Verdict of `cgroup/connect` and `sendmsg`: go on.
@@ -90,8 +90,12 @@ fn destination(ctx: *mut bpf_sock_addr, family: u16, unconnected: bool) {
         addr[12..].copy_from_slice(&words[3].to_ne_bytes());
         addr
     };
-    // `user_port` is in network byte order (`include/uapi/linux/bpf.h`).
-    let port = port.to_ne_bytes();
+    // `user_port` is in network byte order (`include/uapi/linux/bpf.h`). Ping sockets take any, and it means nothing.
+    let port = if has_ports(protocol) {
+        port.to_ne_bytes()
+    } else {
+        [0; 4]
+    };
     let remote = Remote {
         addr,
         port: [port[0], port[1]],
@@ -115,7 +119,9 @@ fn destination(ctx: *mut bpf_sock_addr, family: u16, unconnected: bool) {
         protocol,
         direction: unsafe { (*state).direction },
     };
+    unsafe { (*state).netns = origin.netns };
     if kind == SOCK_STREAM {
+        unsafe { (*state).named = 0 };
         // One destination at a time. A closed socket that connects again gets a slot of its own.
         if let Some(place) = slots::find(unsafe { (*state).slot })
             && unsafe { (*place.slot).closed } != 0
@@ -195,13 +201,17 @@ pub fn egress_state(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     if new == TCP_SYN_RECV {
-        unsafe { (*state).direction = DIRECTION_ACCEPTED };
+        unsafe {
+            (*state).direction = DIRECTION_ACCEPTED;
+            (*state).netns = origin_of(sk, 0, DIRECTION_ACCEPTED).netns;
+        }
         return 0;
     }
     // Process context: whoever listens owns the SYN-ACKs, and what its children send before they are used.
     unsafe { (*state).direction = DIRECTION_LISTENING };
     let cookie = unsafe { cookie_of(sk) };
     let origin = origin_of(sk, cookie, DIRECTION_LISTENING);
+    unsafe { (*state).netns = origin.netns };
     if let Some(place) = slots::for_process(state, &origin, &Current::get()) {
         let port: u16 = unsafe { typed(sk, offset!(sock_num)) };
         unsafe {

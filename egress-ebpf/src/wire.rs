@@ -14,24 +14,29 @@ use egress_common::counters::{
 use egress_common::slot::{ADDRESS_BOTH, DIRECTION_LISTENING};
 
 use crate::count::count_n;
-use crate::send::v4_mapped;
+use crate::names;
+use crate::send::{has_ports, v4_mapped};
 use crate::slots::{self, Origin, Remote};
 
-const IPPROTO_TCP: u8 = 6;
-const IPPROTO_UDP: u8 = 17;
-const IPPROTO_SCTP: u8 = 132;
-const SOCK_STREAM: u32 = 1;
+pub const IPPROTO_TCP: u8 = 6;
+pub const IPPROTO_UDP: u8 = 17;
+pub const SOCK_STREAM: u32 = 1;
 /// `cgroup_skb` verdict: pass (Linux `kernel/bpf/cgroup.c`).
-const PASS: i32 = 1;
+pub const PASS: i32 = 1;
 
 /// What the headers say.
-struct Packet {
-    protocol: u8,
+#[derive(Clone, Copy)]
+pub struct Packet {
+    pub protocol: u8,
     /// Bytes of the IP header with extensions.
-    network_header: u32,
-    local: [u8; 16],
-    local_port: [u8; 2],
-    remote: Remote,
+    pub network_header: u32,
+    /// A fragment that the sender made itself: the kernel fragments later.
+    pub fragment: bool,
+    /// Where it comes from: the local end of a packet that leaves.
+    pub local: [u8; 16],
+    pub local_port: [u8; 2],
+    /// Where it goes.
+    pub remote: Remote,
 }
 
 /// Counts a packet, and lets it pass.
@@ -86,13 +91,16 @@ fn count_packet(skb: *mut __sk_buff) {
     if packet.is_none() && !(stream && settled) {
         packet = parse(skb);
     }
+    if packet.as_ref().is_some_and(|packet| packet.fragment) {
+        unsafe { (*state).fragments = 1 };
+    }
     let place = match (current, &packet) {
         (Some(place), _) if stream => Some(place),
         (_, Some(packet)) => {
             let direction = unsafe { (*state).direction };
             let origin = Origin {
                 cookie: unsafe { bpf_get_socket_cookie(skb.cast()) },
-                netns: 0,
+                netns: unsafe { (*state).netns },
                 family,
                 protocol,
                 direction,
@@ -123,11 +131,13 @@ fn count_packet(skb: *mut __sk_buff) {
         slots::address_local(place.slot, &packet.local, packet.local_port);
     }
     slots::add_wire(place, bytes, packets);
+    let udp = packet.is_some_and(|packet| packet.protocol == IPPROTO_UDP);
+    names::watch(skb, sk, state, udp);
 }
 
 /// Reads `N` bytes at `offset`.
 #[inline(always)]
-fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
+pub fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let result =
         unsafe { bpf_skb_load_bytes(skb.cast(), offset, bytes.as_mut_ptr().cast(), N as u32) };
@@ -136,30 +146,32 @@ fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
 
 /// Reads the IP header and the ports.
 #[inline(always)]
-fn parse(skb: *mut __sk_buff) -> Option<Packet> {
+pub fn parse(skb: *mut __sk_buff) -> Option<Packet> {
     let first: [u8; 1] = load(skb, 0)?;
-    let (protocol, network_header, local, addr) = if first[0] >> 4 == 4 {
+    let (protocol, network_header, fragment, local, addr) = if first[0] >> 4 == 4 {
         let ip: [u8; 20] = load(skb, 0)?;
         let local = v4_mapped([ip[12], ip[13], ip[14], ip[15]]);
         let addr = v4_mapped([ip[16], ip[17], ip[18], ip[19]]);
-        (ip[9], u32::from(ip[0] & 15) * 4, local, addr)
+        // More fragments to come, or not the first (RFC 791 3.1).
+        let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0;
+        (ip[9], u32::from(ip[0] & 15) * 4, fragment, local, addr)
     } else {
         let ip: [u8; 40] = load(skb, 0)?;
         let (mut local, mut addr) = ([0; 16], [0; 16]);
         local.copy_from_slice(&ip[8..24]);
         addr.copy_from_slice(&ip[24..40]);
-        let (protocol, header) = skip_extensions(skb, ip[6]);
-        (protocol, header, local, addr)
+        let (protocol, header, fragment) = skip_extensions(skb, ip[6]);
+        (protocol, header, fragment, local, addr)
     };
-    let ports: [u8; 4] =
-        if protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP {
-            load(skb, network_header).unwrap_or_default()
-        } else {
-            [0; 4]
-        };
+    let ports: [u8; 4] = if has_ports(u16::from(protocol)) {
+        load(skb, network_header).unwrap_or_default()
+    } else {
+        [0; 4]
+    };
     Some(Packet {
         protocol,
         network_header,
+        fragment,
         local,
         local_port: [ports[0], ports[1]],
         remote: Remote {
@@ -169,10 +181,11 @@ fn parse(skb: *mut __sk_buff) -> Option<Packet> {
     })
 }
 
-/// Skips IPv6 hop-by-hop, routing, fragment and destination headers (RFC 8200 4.1); up to four of them.
+/// Skips IPv6 hop-by-hop, routing, fragment and destination headers (RFC 8200 4.1); up to four of them. Protocol and
+/// offset of what follows, and whether a fragment header was there.
 #[inline(always)]
-fn skip_extensions(skb: *mut __sk_buff, first: u8) -> (u8, u32) {
-    let (mut next, mut offset) = (first, 40);
+fn skip_extensions(skb: *mut __sk_buff, first: u8) -> (u8, u32, bool) {
+    let (mut next, mut offset, mut fragment) = (first, 40, false);
     for _ in 0..4 {
         if next != 0 && next != 43 && next != 44 && next != 60 {
             break;
@@ -181,13 +194,14 @@ fn skip_extensions(skb: *mut __sk_buff, first: u8) -> (u8, u32) {
             break;
         };
         offset += if next == 44 {
+            fragment = true;
             8
         } else {
             (u32::from(header[1]) + 1) * 8
         };
         next = header[0];
     }
-    (next, offset)
+    (next, offset, fragment)
 }
 
 /// Bytes of all headers, which every segment of a GSO packet repeats.

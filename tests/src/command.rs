@@ -1,6 +1,7 @@
 //! Commands: run to their end, or kept running by a guard.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -136,6 +137,18 @@ impl Running {
             ensure!(ended.is_none(), "ended ({ended:?}): {}", self.stderr());
             Ok(None)
         })
+    }
+
+    /// Writes a line to its standard input.
+    ///
+    /// # Errors
+    /// When it does not read any more.
+    pub fn say(&mut self, line: &str) -> Result<()> {
+        let stdin = self
+            .stdin
+            .as_mut()
+            .context("its standard input is closed")?;
+        writeln!(stdin, "{line}").with_context(|| self.what.clone())
     }
 
     /// Waits for its end.

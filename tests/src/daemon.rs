@@ -15,6 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::command::{Running, run};
+use crate::tally::Tally;
 use crate::{build_dir, http, records, wait_for};
 
 /// How long the daemon may take until it is ready.
@@ -184,7 +185,11 @@ impl Daemon {
     /// # Errors
     /// When it is not ready within 20 s, with what it said.
     pub fn start_on(host: HostLock, config: &str) -> Result<Self> {
-        let setup = Setup::new(config)?;
+        Self::start_with(host, Setup::new(config)?, 0)
+    }
+
+    /// Starts it with what another was given, whose events file has been read up to `read`.
+    fn start_with(host: HostLock, setup: Setup, read: u64) -> Result<Self> {
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL", "--"])
@@ -195,7 +200,7 @@ impl Daemon {
             process: Some(process),
             setup,
             records: Vec::new(),
-            read: 0,
+            read,
             host: Some(host),
         };
         let listen = daemon.setup.listen;
@@ -300,6 +305,33 @@ impl Daemon {
         })
     }
 
+    /// Ends it by SIGTERM, when it is configured to leave its hooks counting.
+    ///
+    /// # Errors
+    /// When it does not exit with 0.
+    pub fn stop_and_keep(mut self) -> Result<Killed> {
+        let status = self.end(Signal::TERM)?;
+        let process = self.process.take().context("the daemon has ended")?;
+        ensure!(status.code() == Some(0), "{status}: {}", process.stderr());
+        Ok(Killed(self))
+    }
+
+    /// As [`stop`](Self::stop), for a run with more records than one wants to hold: they are added up, and the books are
+    /// those of [`Tally::check`].
+    ///
+    /// # Errors
+    /// When it owes something.
+    pub fn stop_tallied(mut self) -> Result<Tally> {
+        self.check_alive()?;
+        let status = self.end(Signal::TERM)?;
+        let process = self.process.take();
+        let stderr = process.map(|process| process.stderr()).unwrap_or_default();
+        ensure!(status.code() == Some(0), "{status}: {stderr}");
+        let tally = Tally::read(&self.setup.events())?;
+        tally.check().with_context(|| stderr)?;
+        Ok(tally)
+    }
+
     /// Kills it, as the kernel does when memory runs out, and gives what it leaves behind on disk.
     ///
     /// # Errors
@@ -343,11 +375,33 @@ impl Drop for Daemon {
     }
 }
 
-/// What is left of a daemon that was killed. The host stays locked.
+/// What is left of a daemon that was killed, or stopped for a moment. The host stays locked.
 #[derive(Debug)]
 pub struct Killed(Daemon);
 
 impl Killed {
+    /// What it was given.
+    #[must_use]
+    pub fn setup(&self) -> &Setup {
+        &self.0.setup
+    }
+
+    /// Starts the daemon again, with another configuration if there is one, and gives what the killed one had told.
+    ///
+    /// # Errors
+    /// When it is not ready within 20 s, with what it said; or when what was told is not JSON.
+    pub fn restart(mut self, config: Option<&str>) -> Result<(Vec<Value>, Daemon)> {
+        self.0.records()?;
+        let told = std::mem::take(&mut self.0.records);
+        let host = self.0.host.take().context("the host is ours")?;
+        // Nothing is left to unload by this one.
+        let setup = std::mem::replace(&mut self.0.setup, Setup::new("")?);
+        if let Some(config) = config {
+            fs::write(setup.config(), config)?;
+        }
+        Ok((told, Daemon::start_with(host, setup, self.0.read)?))
+    }
+
     /// Runs `egress unload`.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //! between the namespaces of a [`lab::Lab`]; whatever a test starts ends with it, also when it panics or is killed.
 #![forbid(unsafe_code)]
 
+pub mod accuracy;
 pub mod command;
 pub mod daemon;
 pub mod http;
@@ -14,24 +15,31 @@ pub mod kernel;
 pub mod lab;
 pub mod records;
 pub mod require;
+pub mod tally;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Where cargo puts what it builds: the folder above `deps/`, in which this test executable lies.
+/// Where cargo puts what it builds: where this executable lies, or, for a test, the folder above its `deps/`.
 ///
 /// # Errors
 /// When this executable does not lie in a cargo target directory.
 pub fn build_dir() -> Result<PathBuf> {
-    let exe = std::env::current_exe().context("where this test lies")?;
-    let dir = exe
-        .parent()
-        .filter(|dir| dir.ends_with("deps"))
-        .and_then(|dir| dir.parent());
-    dir.map(Into::into)
-        .with_context(|| format!("{} is not in a cargo target directory", exe.display()))
+    let exe = std::env::current_exe().context("where this executable lies")?;
+    let dir = exe.parent();
+    let dir = dir.map(|dir| match dir.parent() {
+        Some(above) if dir.ends_with("deps") => above,
+        _ => dir,
+    });
+    let dir = dir.filter(|dir| dir.join("egress-gen").is_file());
+    dir.map(Into::into).with_context(|| {
+        format!(
+            "no egress-gen beside {}: run cargo build -p egress-tests --bins",
+            exe.display()
+        )
+    })
 }
 
 /// By how much this machine is slower than a real one: `EGRESS_SLOWNESS`, which is set where processors are emulated.

@@ -56,6 +56,33 @@ pub struct Sum {
     pub rx_bytes: u64,
 }
 
+impl std::ops::AddAssign for Sum {
+    fn add_assign(&mut self, other: Self) {
+        self.app_bytes += other.app_bytes;
+        self.wire_bytes += other.wire_bytes;
+        self.wire_packets += other.wire_packets;
+        self.rx_bytes += other.rx_bytes;
+    }
+}
+
+/// The element of a health record's list whose texts are these.
+///
+/// # Errors
+/// When there is none.
+pub fn of_kind<'a>(health: &'a Value, list: &str, texts: &[(&str, &str)]) -> Result<&'a Value> {
+    let mut elements = at(health, list)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    elements
+        .find(|element| {
+            texts
+                .iter()
+                .all(|(key, value)| text(element, key) == Some(value))
+        })
+        .with_context(|| format!("no {texts:?} in {list}: {health}"))
+}
+
 /// Adds flow records up. A missing figure is zero.
 pub fn sum<'a>(flows: impl IntoIterator<Item = &'a Value>) -> Sum {
     flows.into_iter().fold(Sum::default(), |sum, flow| {
@@ -98,6 +125,17 @@ pub struct Ledger {
     pub unattributed: BTreeMap<String, u64>,
 }
 
+impl Ledger {
+    /// Bytes that have no flow record: there was no slot in which they could have been told.
+    #[must_use]
+    pub fn without_flow(&self) -> u64 {
+        let reasons = WITHOUT_FLOW.iter();
+        reasons
+            .filter_map(|reason| self.unattributed.get(*reason))
+            .sum()
+    }
+}
+
 /// The `wire` or `app` side of a health record.
 ///
 /// # Errors
@@ -123,13 +161,12 @@ pub fn ledger(health: &Value, side: &str) -> Result<Ledger> {
     })
 }
 
-/// Holds a finished run to promise 1, every byte has a place, and promise 2, totals never depend on events:
-/// each health record balances and no total ever falls; the flow records add up to the last ledger; and nothing is in
-/// flight once the daemon has drained the kernel for the last time.
+/// Holds a run, finished or killed, to this: each health record balances, and no total ever falls. Gives the last ledgers,
+/// of the wire and of applications.
 ///
 /// # Errors
-/// With the record that breaks one.
-pub fn check_books(records: &[Value]) -> Result<()> {
+/// With the record that breaks it.
+pub fn check_balances(records: &[Value]) -> Result<[Ledger; 2]> {
     let mut last = [Ledger::default(), Ledger::default()];
     for health in of(records, "health") {
         for (side, before) in ["wire", "app"].iter().zip(&mut last) {
@@ -148,6 +185,17 @@ pub fn check_books(records: &[Value]) -> Result<()> {
             *before = now;
         }
     }
+    Ok(last)
+}
+
+/// Holds a finished run to promise 1, every byte has a place, and promise 2, totals never depend on events:
+/// each health record balances and no total ever falls; the flow records add up to the last ledger; and nothing is in
+/// flight once the daemon has drained the kernel for the last time.
+///
+/// # Errors
+/// With the record that breaks one.
+pub fn check_books(records: &[Value]) -> Result<()> {
+    let last = check_balances(records)?;
     let end = of(records, "health").last().context("no health record")?;
     let losses = at(end, "egress.lost")
         .and_then(Value::as_array)
@@ -160,6 +208,7 @@ pub fn check_books(records: &[Value]) -> Result<()> {
             "records were lost, so they cannot add up: {lost}"
         );
     }
+    check_events(end)?;
     let flows: Vec<&Value> = of(records, "flow").collect();
     let all = sum(flows.iter().copied());
     let has_owner =
@@ -170,10 +219,7 @@ pub fn check_books(records: &[Value]) -> Result<()> {
         (all.app_bytes, owned.app_bytes),
     ];
     for ((side, ledger), (all, owned)) in ["wire", "app"].iter().zip(&last).zip(told) {
-        let placeless: u64 = WITHOUT_FLOW
-            .iter()
-            .filter_map(|reason| ledger.unattributed.get(*reason))
-            .sum();
+        let placeless = ledger.without_flow();
         ensure!(
             ledger
                 .unattributed
@@ -189,6 +235,20 @@ pub fn check_books(records: &[Value]) -> Result<()> {
             owned == ledger.attributed,
             "{side}: flow records with an owner add up to {owned}, not to {ledger:?}"
         );
+    }
+    Ok(())
+}
+
+/// Each event of a process or a file is told, repeated, filtered or lost, once all has been read.
+///
+/// # Errors
+/// With the kind of which that is not so.
+pub fn check_events(health: &Value) -> Result<()> {
+    let events = at(health, "egress.events").and_then(Value::as_array);
+    for events in events.into_iter().flatten() {
+        let state = |state| number(events, state).with_context(|| format!("{events}: no {state}"));
+        let places = state("told")? + state("repeated")? + state("filtered")? + state("lost")?;
+        ensure!(places == state("seen")?, "{places} have a place: {events}");
     }
     Ok(())
 }

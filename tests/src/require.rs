@@ -6,18 +6,25 @@ use std::path::PathBuf;
 const TOOLS: &[(&str, &str)] = &[
     ("bpftool", "bpftool"),
     ("curl", "curl"),
+    ("dig", "bind9-dnsutils"),
+    ("dnsmasq", "dnsmasq-base"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("nsenter", "util-linux"),
     ("prometheus", "prometheus"),
+    ("openssl", "openssl"),
     ("promtool", "prometheus"),
+    ("runc", "runc"),
+    ("runuser", "util-linux"),
     ("scp", "openssh-client"),
     ("script", "bsdutils"),
     ("setpriv", "util-linux"),
     ("setsid", "util-linux"),
     ("ssh-keygen", "openssh-client"),
     ("sshd", "openssh-server"),
+    ("su", "util-linux"),
+    ("sudo", "sudo"),
     ("sysctl", "procps"),
     ("unshare", "util-linux"),
 ];
@@ -34,8 +41,18 @@ const ALWAYS: &[&str] = &[
 /// When it cannot, and should.
 #[must_use]
 pub fn ready(tools: &[&str]) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    let must = root || std::env::var_os("CI").is_some();
+    let must = rustix::process::geteuid().is_root() || std::env::var_os("CI").is_some();
+    let Some(problem) = problem(tools) else {
+        return true;
+    };
+    assert!(!must, "cannot run: {problem}");
+    println!("skipped: {problem}");
+    false
+}
+
+/// What is missing, of the rights and tools that a lab and a daemon take and of `tools`.
+#[must_use]
+pub fn problem(tools: &[&str]) -> Option<String> {
     let missing: Vec<String> = ALWAYS
         .iter()
         .chain(tools)
@@ -48,16 +65,13 @@ pub fn ready(tools: &[&str]) -> bool {
             format!("{tool} (apt-get install {package})")
         })
         .collect();
-    let problem = if !root {
-        "needs root, for network namespaces and BPF".to_owned()
-    } else if !missing.is_empty() {
-        format!("needs {}", missing.join(", "))
+    if !rustix::process::geteuid().is_root() {
+        Some("needs root, for network namespaces and BPF".to_owned())
+    } else if missing.is_empty() {
+        None
     } else {
-        return true;
-    };
-    assert!(!must, "cannot run: {problem}");
-    println!("skipped: {problem}");
-    false
+        Some(format!("needs {}", missing.join(", ")))
+    }
 }
 
 /// A tool's path; `sshd` insists on being called by it.

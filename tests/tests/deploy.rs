@@ -121,6 +121,7 @@ fn mounts_are_the_hosts() -> Result<()> {
         ("/run/egress", true),
         ("/var/lib/egress", true),
         ("/sys/fs/cgroup", false),
+        ("/sys/fs/bpf", true),
         ("/sys/kernel/btf", false),
         ("/sys/kernel/tracing", false),
     ] {
@@ -243,12 +244,18 @@ fn the_unit_starts_the_daemon_with_these_rights_and_no_more() -> Result<()> {
         ("RuntimeDirectory", "egress"),
         ("StateDirectory", "egress"),
         ("LogsDirectory", "egress"),
+        // Pins are made there, which ProtectKernelTunables=yes would not allow.
+        ("ReadWritePaths", "-/sys/fs/bpf"),
         // Hiding these would hide what is looked for.
         ("PrivateTmp", "no"),
         ("ProtectHome", "read-only"),
     ] {
         ensure!(unit_values(&unit, "Service", key) == [value], "{key}");
     }
+    ensure!(
+        unit_values(&unit, "Service", "ProtectKernelTunables").is_empty(),
+        "no pins can be made"
+    );
     Ok(())
 }
 

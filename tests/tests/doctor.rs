@@ -3,8 +3,8 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use egress_tests::daemon::{HostLock, binary};
-use egress_tests::kernel::{left, programs};
+use egress_tests::daemon::{Daemon, HostLock, TELL_ALL, binary};
+use egress_tests::kernel::{left, pinned, programs};
 use egress_tests::require::ready;
 use serde_json::Value;
 
@@ -45,6 +45,36 @@ fn doctor_tells_each_hook_and_leaves_none() -> Result<()> {
     );
     let left = left(&before)?;
     ensure!(left.is_empty(), "left in the kernel: {left:?}");
+    let pins = pinned()?;
+    ensure!(pins.is_empty(), "pinned: {pins:?}");
+    Ok(())
+}
+
+/// Alive, killed, gone: it says whose the pins are, and takes nothing away.
+#[test]
+fn doctor_tells_whose_the_pins_are() -> Result<()> {
+    if !ready(&[]) {
+        return Ok(());
+    }
+    let says = |words: &str| -> Result<()> {
+        let output = Command::new(binary()?)
+            .arg("doctor")
+            .stdin(Stdio::null())
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        ensure!(text.contains(words), "nothing of {words:?}: {text}");
+        ensure!(matches!(output.status.code(), Some(0 | 1)), "{text}");
+        Ok(())
+    };
+    let daemon = Daemon::start(TELL_ALL)?;
+    let pins = pinned()?;
+    let pid = daemon.pid().context("a pid")?;
+    says(&format!("of a daemon that runs (pid {pid})"))?;
+    let killed = daemon.kill()?;
+    says("its hooks go on counting; `egress run` takes them over")?;
+    ensure!(pinned()? == pins, "doctor changed the pins");
+    killed.unload()?;
+    says("bpffs")?;
     Ok(())
 }
 

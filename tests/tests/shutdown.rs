@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Result, ensure};
 use egress_tests::command::{Running, json};
 use egress_tests::daemon::{Daemon, HostLock, TELL_ALL};
-use egress_tests::kernel::{left, programs};
+use egress_tests::kernel::{left, pinned, programs};
 use egress_tests::lab::{Lab, SINK_V4};
 use egress_tests::records::{flows_to, number, sum};
 use egress_tests::require::ready;
@@ -95,9 +95,23 @@ fn nothing_stays_in_the_kernel() -> Result<()> {
     let host = daemon.stop()?.host;
     let remaining = left(&before)?;
     ensure!(remaining.is_empty(), "left after SIGTERM: {remaining:?}");
+    let pins = pinned()?;
+    ensure!(pins.is_empty(), "pinned after SIGTERM: {pins:?}");
 
     let killed = Daemon::start_on(host, TELL_ALL)?.kill()?;
-    killed.unload()?;
+    let pins = pinned()?;
+    ensure!(
+        pins.iter().any(|pin| pin.ends_with("/links/wire"))
+            && pins.iter().any(|pin| pin.ends_with("/maps/SLOTS")),
+        "a killed daemon keeps nothing: {pins:?}"
+    );
+    let said = killed.unload()?;
+    for pin in &pins {
+        let path = pin.trim_start_matches("mount ");
+        ensure!(said.contains(path), "unload says nothing of {pin}: {said}");
+    }
+    let pins = pinned()?;
+    ensure!(pins.is_empty(), "pinned after unload: {pins:?}");
     let remaining = left(&before)?;
     ensure!(
         remaining.is_empty(),

@@ -3,6 +3,7 @@
 //! In: a machine with a stable Rust. Out: what the command is named after. Everything that a machine needs is
 //! installed from here, and only from here: `cargo build`, CI and the container image call it too.
 
+mod accuracy;
 mod cargo;
 mod daemon;
 mod lint;
@@ -33,7 +34,8 @@ Examples:
   cargo xtask run                                  watch this host, live
   cargo xtask run -- --events /tmp/egress.jsonl    any argument of `egress run`
   cargo xtask test                                 everything that CI checks
-  cargo xtask test -- -p egress-user ledger        arguments of `cargo test`"
+  cargo xtask test -- -p egress-user ledger        arguments of `cargo test`
+  cargo xtask accuracy -- --only udp               scenarios with this in their name"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -58,6 +60,15 @@ enum Task {
     /// tells tests where the release binary is.
     Test {
         /// Arguments of `cargo test`.
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Measure what egress tells of each way of sending, beside the truth, on this host.
+    ///
+    /// The table goes to standard output, and, of a run of all scenarios, to docs/accuracy.md. Exit codes: 0 all exact, 1
+    /// something is not exact, 2 nothing could be measured. Needs root; traffic stays in network namespaces of its own.
+    Accuracy {
+        /// Arguments of the suite: `--only NAME`, `--json`, `--list`, `--write FILE`.
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
@@ -91,6 +102,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Task::Run { arguments } => daemon::run(&arguments),
         Task::Test { arguments } => test::run(&arguments),
+        Task::Accuracy { arguments } => accuracy::run(&arguments),
         Task::Build => cargo::release().map(|binary| {
             step::say(&format!("built {}", binary.display()));
             ExitCode::SUCCESS

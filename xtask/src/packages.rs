@@ -31,6 +31,10 @@ pub const RUST_LINTS: &[Package] = &[package("rust-web-clippy", "lints the eBPF 
 /// What the tests on the real kernel run. They need root.
 pub const KERNEL_TESTS: &[Package] = &[
     package(
+        "bind9-dnsutils",
+        "dig: DNS questions over TCP and about HTTPS records",
+    ),
+    package(
         "bpftool",
         "a second opinion on programs, links and pinned maps",
     ),
@@ -39,6 +43,7 @@ pub const KERNEL_TESTS: &[Package] = &[
         "curl",
         "uploads as they are made in the field; reads /metrics",
     ),
+    package("dnsmasq-base", "a DNS server in the sink namespace"),
     package("ethtool", "segmentation offload on and off on veth"),
     package(
         "iproute2",
@@ -50,12 +55,15 @@ pub const KERNEL_TESTS: &[Package] = &[
         "openssh-server",
         "their other end, and a server that is made to send",
     ),
+    package("openssl", "TLS servers and clients, with names"),
     package("procps", "sysctl in a namespace"),
     package("prometheus", "promtool and a real scrape of /metrics"),
+    package("runc", "a real container"),
+    package("sudo", "logins that go on as another user"),
     package("systemd", "systemd-analyze checks the unit in deploy/"),
     package(
         "util-linux",
-        "unshare, nsenter, setpriv and setsid: senders in other namespaces, users, sessions",
+        "unshare, nsenter, setpriv, setsid, su and runuser: senders in other namespaces, users, sessions",
     ),
 ];
 

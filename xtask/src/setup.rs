@@ -69,7 +69,7 @@ pub fn test(toolchain: &Toolchain) -> Result<()> {
         }
     }
     if is_root() {
-        apt(KERNEL_TESTS)
+        kernel_tests()
     } else {
         say(
             "not root: tests on the real kernel will be skipped, so their packages are not installed",
@@ -154,6 +154,13 @@ fn from_backports(package: &str) -> Result<()> {
         ),
         &mut install,
     )
+
+/// What the tests on the real kernel run.
+///
+/// # Errors
+/// As [`build`].
+pub fn kernel_tests() -> Result<()> {
+    apt(KERNEL_TESTS)
 }
 
 /// Whether this process is root.

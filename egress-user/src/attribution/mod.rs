@@ -9,6 +9,7 @@
 //! once told, is final: what becomes known later holds for later bytes.
 
 mod books;
+mod names;
 mod owners;
 mod scope;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use books::Book;
+use names::Names;
 use owners::Owners;
 use scope::Destinations;
 
@@ -26,6 +28,8 @@ use crate::model::{
     Attribution as Quality, BootTime, Event, Flow, FlowDelta, FlowId, KernelTotals, Ledger,
     Observation, Process, ProcessKey, Reason,
 };
+
+pub use names::NamesStats;
 
 /// How long bytes wait for their owner, ns of event time: 1 second.
 const HOLD_NS: u64 = 1_000_000_000;
@@ -61,12 +65,15 @@ pub struct AttributionStats {
     pub overbooked_wire_bytes: u64,
     /// By how many application bytes, the last time.
     pub overbooked_app_bytes: u64,
+    /// Names of destinations.
+    pub names: NamesStats,
 }
 
 /// Gives bytes their place.
 pub struct Attribution {
     destinations: Destinations,
     owners: Owners,
+    names: Names,
     held: HashMap<FlowId, FlowDelta>,
     deadlines: VecDeque<(BootTime, FlowId)>,
     /// Flows whose owner did not come in time: they do not wait again.
@@ -80,12 +87,13 @@ pub struct Attribution {
 }
 
 impl Attribution {
-    /// With names for networks.
+    /// With names for networks, and room for so many names of destinations.
     #[must_use]
-    pub fn new(networks: &crate::config::Networks) -> Self {
+    pub fn new(networks: &crate::config::Networks, names: usize) -> Self {
         Self {
             destinations: Destinations::new(networks),
             owners: Owners::default(),
+            names: Names::new(names),
             held: HashMap::new(),
             deadlines: VecDeque::new(),
             orphans: HashMap::new(),
@@ -95,6 +103,15 @@ impl Attribution {
             wire: Book::default(),
             app: Book::default(),
             stats: AttributionStats::default(),
+        }
+    }
+
+    /// Says since when sockets are watched, when that is longer than this has run.
+    #[must_use]
+    pub fn watching_since(self, attached: BootTime) -> Self {
+        Self {
+            started: Some(attached),
+            ..self
         }
     }
 
@@ -110,17 +127,26 @@ impl Attribution {
         self.started.get_or_insert(at);
         match &observation.event {
             Event::SocketOwner(owner) => self.owners.held(owner, at),
+            Event::Name(payload) => {
+                let owner = self.owners.last(payload.cookie);
+                self.names.observe(payload, owner, at, lineage);
+            }
             Event::Flow(delta) => self.flow(delta, at, lineage),
             Event::Tick => {
                 self.release(at, lineage);
                 if at >= self.next_sweep {
                     self.next_sweep = at.saturating_add(SWEEP_NS);
                     self.owners.age(at);
+                    self.names.age(at);
                     self.orphans
                         .retain(|_, seen| seen.saturating_add(ORPHAN_NS) > at);
                 }
             }
-            Event::Fork { .. } | Event::Exec(_) | Event::Exit { .. } | Event::File(_) => {}
+            Event::Fork { .. }
+            | Event::Exec(_)
+            | Event::Exit { .. }
+            | Event::File(_)
+            | Event::Blind(_) => {}
         }
         self.next_flow()
     }
@@ -176,6 +202,7 @@ impl Attribution {
             closed,
             destinations: self.destinations.len(),
             evicted_sockets: self.owners.evicted,
+            names: self.names.stats(),
             ..self.stats
         }
     }
@@ -225,7 +252,8 @@ impl Attribution {
         true
     }
 
-    fn place(&mut self, delta: FlowDelta, at: BootTime, lineage: &mut Lineage) {
+    fn place(&mut self, mut delta: FlowDelta, at: BootTime, lineage: &mut Lineage) {
+        delta.direction = self.owners.direction(&delta);
         let (process, attribution) = self.owner(&delta, at, lineage);
         match attribution {
             Quality::None(reason) => {
@@ -252,7 +280,8 @@ impl Attribution {
             .and_then(|process| lineage.job(process.key));
         let destination = delta
             .remote
-            .and_then(|remote| self.destinations.of(remote, delta.transport));
+            .and_then(|remote| self.destinations.of(remote, delta.transport))
+            .map(|known| self.names.name(known, &delta, process.as_deref(), at));
         self.ready.push_back(Arc::new(Flow {
             delta,
             process,
@@ -268,15 +297,7 @@ impl Attribution {
         at: BootTime,
         lineage: &mut Lineage,
     ) -> (Option<Arc<Process>>, Quality) {
-        if let Some(owner) = delta.owner {
-            let glimpse = Glimpse {
-                key: owner,
-                name: delta.owner_name.clone(),
-                uid: delta.owner_uid,
-                exec_id: delta.owner_exec,
-                cgroup_id: delta.cgroup_id,
-                netns: delta.netns,
-            };
+        if let Some(glimpse) = Glimpse::of(delta) {
             let process = lineage.process_or(glimpse, at);
             let quality = self.owners.used(delta, process.key, lineage, at);
             return (Some(process), quality);

@@ -15,19 +15,45 @@ const SOCKETS_MAX: usize = 262_144;
 /// Listening ports, and closed connections, remembered.
 const JOINS_MAX: usize = 65_536;
 
-/// What is known of a socket.
+/// What is known of a socket. 40 bytes: there are as many as live sockets.
 #[derive(Clone, Copy, Debug, Default)]
 struct Socket {
     /// Who was first known to use it, or held it when we started.
-    first: Option<ProcessKey>,
+    first: User,
     /// Who used it last.
-    last: Option<ProcessKey>,
+    last: User,
+    /// When it was last seen, s.
+    seen: u32,
     /// Several held it when we started: nobody knows who opened it.
     shared: bool,
     /// It was there before us.
     before: bool,
-    seen: BootTime,
     closed: bool,
+}
+
+/// A process, or nobody: thread-group id and start, both halves of it. Without the padding of a [`ProcessKey`].
+#[derive(Clone, Copy, Debug, Default)]
+struct User([u32; 3]);
+
+impl User {
+    /// `None` for nobody: no process has thread-group id 0 (Linux `kernel/pid.c`: that is the idle task's).
+    fn key(self) -> Option<ProcessKey> {
+        let [tgid, low, high] = self.0;
+        let start_ns = u64::from(high) << 32 | u64::from(low);
+        (tgid != 0).then_some(ProcessKey { tgid, start_ns })
+    }
+}
+
+impl From<ProcessKey> for User {
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
+    fn from(key: ProcessKey) -> Self {
+        Self([key.tgid, key.start_ns as u32, (key.start_ns >> 32) as u32])
+    }
+}
+
+/// Whole seconds, as far as 136 years of them.
+fn seconds(at: BootTime) -> u32 {
+    u32::try_from(at / 1_000_000_000).unwrap_or(u32::MAX)
 }
 
 /// A port of a network namespace: namespace, IP protocol, port.
@@ -63,9 +89,12 @@ impl Owners {
         }
         if let Some(socket) = self.socket(owner.cookie, at) {
             socket.before = true;
-            if socket.first.is_none() {
+            if socket.first.key().is_none() {
+                let holder = holder.map(User::from).unwrap_or_default();
                 socket.first = holder;
-                socket.last = socket.last.or(holder);
+                if socket.last.key().is_none() {
+                    socket.last = holder;
+                }
                 socket.shared = owner.holders > 1;
             }
         }
@@ -97,8 +126,9 @@ impl Owners {
         let Some(socket) = self.socket(delta.cookie, at) else {
             return Attribution::Exact;
         };
-        socket.last = Some(by);
-        let first = *socket.first.get_or_insert(by);
+        socket.last = by.into();
+        let first = socket.first.key().unwrap_or(by);
+        socket.first = first.into();
         if socket.shared || lineage.resolve(first) != lineage.resolve(by) {
             Attribution::Inherited
         } else {
@@ -113,7 +143,7 @@ impl Owners {
         if let Some(last) = self
             .sockets
             .get(&delta.cookie)
-            .and_then(|socket| socket.last)
+            .and_then(|socket| socket.last.key())
             && delta.cookie != 0
         {
             return Some(last);
@@ -132,6 +162,32 @@ impl Owners {
             return Some(*listener);
         }
         self.closed.get(&connection(delta)?).copied()
+    }
+
+    /// Who began a TCP connection that was there before us: the peer, if its port is one that is listened on here. The
+    /// kernel side could only tell who was first to speak since.
+    pub(super) fn direction(&self, delta: &FlowDelta) -> Direction {
+        // IANA: TCP.
+        if delta.transport.0 != 6
+            || delta.direction == Direction::Listening
+            || !self.was_before(delta.cookie)
+        {
+            return delta.direction;
+        }
+        let Some(local) = delta.local else {
+            return delta.direction;
+        };
+        let port = (delta.netns, delta.transport.0, local.port());
+        if self.listeners.contains_key(&port) {
+            Direction::Accepted
+        } else {
+            Direction::Initiated
+        }
+    }
+
+    /// Who used a socket last, as far as is known.
+    pub(super) fn last(&self, cookie: u64) -> Option<ProcessKey> {
+        self.sockets.get(&cookie)?.last.key()
     }
 
     /// Whether a socket was there before us.
@@ -169,7 +225,7 @@ impl Owners {
         }
         self.sockets.retain(|_, socket| {
             let keep = if socket.closed { CLOSED_NS } else { SILENT_NS };
-            socket.seen.saturating_add(keep) > now
+            u64::from(socket.seen) * 1_000_000_000 + keep > now
         });
     }
 
@@ -195,7 +251,7 @@ impl Owners {
             self.evict();
         }
         let socket = self.sockets.entry(cookie).or_default();
-        socket.seen = socket.seen.max(at);
+        socket.seen = socket.seen.max(seconds(at));
         Some(socket)
     }
 

@@ -59,6 +59,7 @@ impl Destinations {
                 transport,
                 scope: self.scope(ip),
                 domain: None,
+                name: None,
             })
         });
         if self.recent.len() >= HALF {

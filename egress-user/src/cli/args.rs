@@ -22,7 +22,7 @@ Examples:
 
 Files:
   /var/lib/egress    State: baselines, lock (--state-dir)
-  /sys/fs/bpf        Pinned maps and links while the daemon runs
+  /sys/fs/bpf/egress Pinned maps and links, while the daemon runs and after a kill
 
 Exit codes:
   0  Done; doctor: everything works here
@@ -57,7 +57,9 @@ pub(super) enum Command {
     Doctor(Doctor),
     /// Remove the maps and links that a killed daemon left in the kernel.
     ///
-    /// They are left on purpose, so that a daemon that comes back misses no byte. A daemon that ends by itself removes them.
+    /// They are left on purpose: its hooks go on counting, and a daemon that comes back tells every byte of the time
+    /// between. What was not told yet is lost by this command. A daemon that is stopped removes them by itself. Works for what any version left;
+    /// refuses while a daemon runs; does nothing when there is nothing.
     Unload(StateDir),
     /// Check a configuration, or print the annotated example.
     #[command(subcommand)]

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::model::{DoctorReport, HookState, Verdict};
+use crate::model::{BlindUser, DoctorReport, HookState, Verdict};
+
+/// Processes named for each blind spot in the table; JSON has them all.
+const USERS: usize = 4;
 
 /// For programs.
 pub(super) fn json(report: &DoctorReport) -> String {
@@ -82,7 +85,11 @@ pub(super) fn table(report: &DoctorReport) -> String {
                 Some(false) => "not in use",
                 None => "not known",
             };
-            [spot.name.clone(), in_use.to_owned(), spot.why.clone()]
+            [
+                spot.name.clone(),
+                in_use.to_owned() + &by(&spot.by),
+                spot.why.clone(),
+            ]
         })
         .collect();
     section(&mut text, "Blind spots", &blind);
@@ -97,6 +104,19 @@ pub(super) fn table(report: &DoctorReport) -> String {
     let _ = writeln!(text, "Verdict: {verdict}");
     for reason in reasons {
         let _ = writeln!(text, "  - {reason}");
+    }
+    text
+}
+
+/// The first of those who use a blind spot, and how many more there are.
+fn by(users: &[BlindUser]) -> String {
+    let mut text = String::new();
+    for (at, user) in users.iter().take(USERS).enumerate() {
+        let before = if at == 0 { " by" } else { "," };
+        let _ = write!(text, "{before} {}[{}]", user.name, user.pid);
+    }
+    if let Some(more) = users.len().checked_sub(USERS).filter(|more| *more > 0) {
+        let _ = write!(text, " and {more} more");
     }
     text
 }
@@ -127,7 +147,9 @@ fn section<const N: usize>(text: &mut String, heading: &str, rows: &[[String; N]
 #[cfg(test)]
 mod tests {
     use super::{json, table};
-    use crate::model::{BlindSpot, DoctorReport, HookState, HookStatus, MethodStatus, Verdict};
+    use crate::model::{
+        BlindSpot, BlindUser, DoctorReport, HookState, HookStatus, MethodStatus, Verdict,
+    };
 
     #[test]
     fn says_what_works_what_does_not_and_why() {
@@ -160,6 +182,13 @@ mod tests {
             blind: vec![BlindSpot {
                 name: "af_xdp".into(),
                 in_use: Some(true),
+                by: (1..=6)
+                    .map(|pid| BlindUser {
+                        pid,
+                        name: "x\n".into(),
+                        netns: 1,
+                    })
+                    .collect(),
                 why: "passes no socket".into(),
             }],
         };
@@ -170,7 +199,7 @@ mod tests {
             "  file_open  BROKEN  tp_btf/x  EPERM (lost: bytes)",
             "  files=lsm         x/y  no bpf",
             "  files=tracepoint  x/y  offered by this kernel",
-            "  af_xdp  IN USE  passes no socket",
+            "  af_xdp  IN USE by x\\x0a[1], x\\x0a[2], x\\x0a[3], x\\x0a[4] and 2 more  passes no socket",
             "Verdict: degraded: egress works here, but not all of it",
             "  - files: no lsm",
         ] {

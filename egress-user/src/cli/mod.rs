@@ -2,7 +2,7 @@
 //!
 //! In: `argv`. Out: the command's output on standard output, everything else on standard error, and an [`exit::Exit`].
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -75,15 +75,8 @@ fn command(command: Command) -> Exit {
         }
         Command::Unload(args) => match runtime::unload(&args.state_dir) {
             Err(error) => failed((&error).into(), &error),
-            Ok(removed) if removed.is_empty() => print("nothing was loaded\n"),
-            Ok(removed) => {
-                let mut text = String::new();
-                for path in removed {
-                    // Writing to a String cannot fail.
-                    let _ = writeln!(text, "removed {}", path.display());
-                }
-                print(&text)
-            }
+            Ok(done) if done.is_empty() => print("nothing was loaded\n"),
+            Ok(done) => print(&(done.join("\n") + "\n")),
         },
         Command::Config(args::Config::Check { file }) => match Config::load(&file) {
             Ok(_) => print(&format!("{}: ok\n", file.display())),

@@ -24,8 +24,9 @@ pub use options::{DEFAULT_STATE_DIR, EventsTarget, RunOptions};
 pub const EXAMPLE: &str = include_str!("../../../egress.example.toml");
 
 /// Names that a network cannot have: the built-in scopes (see [`crate::model::Scope`]), and what metrics call the rest.
-pub const RESERVED_SCOPES: [&str; 6] =
-    ["loopback", "link", "private", "public", "unknown", "other"];
+pub const RESERVED_SCOPES: [&str; 7] = [
+    "loopback", "link", "private", "public", "vm", "unknown", "other",
+];
 
 /// Reads a duration as the configuration has it: `"100ms"`, `"10s"`, `"1h 30m"`. `None` when it is not one.
 #[must_use]
@@ -88,20 +89,29 @@ pub const DEFAULT_BTF: &str = "/sys/kernel/btf/vmlinux";
 pub struct Sensor {
     /// How often the kernel's buffers are drained. 10 ms to 1 s.
     pub drain_interval: Duration,
-    /// Slots (socket, process, destination) that can be live at once. 1,024 to 1,048,576. 192 bytes of kernel memory each.
+    /// Slots (socket, process, destination) that can be live at once. 1,024 to 1,048,576. About 380 bytes of kernel memory
+    /// each, of which 192 are mapped.
     pub slots: u32,
     /// Ring of process records, bytes; a power of two and a multiple of the page size.
     pub process_ring_bytes: u32,
     /// Ring of file records, bytes; likewise.
     pub file_ring_bytes: u32,
+    /// Ring of DNS answers and TLS and QUIC hellos, bytes; likewise.
+    pub name_ring_bytes: u32,
     /// Debug lines from the eBPF programs (slow).
     pub kernel_log: bool,
+    /// Pins maps and links, so that a daemon that was killed and comes back has missed nothing.
+    pub pin: bool,
+    /// Leaves the hooks counting when the daemon is stopped: the next one takes them over.
+    pub keep_on_stop: bool,
     /// Hooks not to attach, by the names that `egress doctor` shows.
     pub disable: Vec<String>,
     /// Methods to use whatever else there is: feature and method, by the names that `egress doctor` shows.
     pub methods: BTreeMap<String, String>,
     /// The running kernel's BTF.
     pub btf: PathBuf,
+    /// `[names]`.
+    pub names: Names,
 }
 
 impl Default for Sensor {
@@ -109,12 +119,37 @@ impl Default for Sensor {
         Self {
             drain_interval: Duration::from_millis(100),
             slots: egress_common::slot::DEFAULT_SLOTS,
-            process_ring_bytes: 4 << 20,
-            file_ring_bytes: 4 << 20,
+            process_ring_bytes: 1 << 20,
+            file_ring_bytes: 1 << 20,
+            name_ring_bytes: 1 << 20,
             kernel_log: false,
+            pin: true,
+            keep_on_stop: false,
             disable: Vec::new(),
             methods: BTreeMap::new(),
             btf: DEFAULT_BTF.into(),
+            names: Names::default(),
+        }
+    }
+}
+
+/// `[names]`: from what the names of destinations are learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// DNS answers that this host receives.
+    pub dns: bool,
+    /// The server name in TLS connections that it makes (SNI, RFC 6066 3).
+    pub tls: bool,
+    /// The same in QUIC connections (RFC 9001 4).
+    pub quic: bool,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            dns: true,
+            tls: true,
+            quic: true,
         }
     }
 }
@@ -193,6 +228,11 @@ pub struct Detection {
     pub bulk_bytes: u64,
     /// Transfers to these scopes are not judged. By default the host itself and its link.
     pub ignore_scopes: Vec<String>,
+    /// From this share of an interval's wire bytes on, percent, bytes without a process are an alert about coverage.
+    /// 100: never.
+    pub unattributed_percent: u8,
+    /// Fewer bytes without a process, or unseen by any hook, are no alert about coverage.
+    pub coverage_min_bytes: u64,
 }
 
 impl Default for Detection {
@@ -206,6 +246,8 @@ impl Default for Detection {
             learning: Duration::from_hours(24),
             bulk_bytes: 64 << 20,
             ignore_scopes: vec!["loopback".into(), "link".into()],
+            unattributed_percent: 20,
+            coverage_min_bytes: 256 << 10,
         }
     }
 }
@@ -285,6 +327,8 @@ pub struct Limits {
     pub files: usize,
     /// Pairs of job and destination that are judged.
     pub pairs: usize,
+    /// Names of destinations remembered.
+    pub names: usize,
     /// How long a process is remembered after its end.
     pub exited: Duration,
 }
@@ -295,6 +339,7 @@ impl Default for Limits {
             processes: 20_000,
             files: 50_000,
             pairs: 10_000,
+            names: 20_000,
             exited: Duration::from_mins(5),
         }
     }

@@ -25,6 +25,7 @@ pub(super) type Lists = BTreeMap<Spanned<String>, Spanned<Vec<Spanned<String>>>>
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
     pub sensor: Sensor,
+    pub names: Names,
     pub networks: Lists,
     pub sensitive: Lists,
     pub detection: Detection,
@@ -40,10 +41,21 @@ pub(super) struct Sensor {
     pub slots: Value<i64>,
     pub process_ring_bytes: Value<Bytes>,
     pub file_ring_bytes: Value<Bytes>,
+    pub name_ring_bytes: Value<Bytes>,
     pub kernel_log: Option<bool>,
+    pub pin: Option<bool>,
+    pub keep_on_stop: Option<bool>,
     pub disable: Option<Vec<Spanned<String>>>,
     pub methods: BTreeMap<Spanned<String>, Spanned<String>>,
     pub btf: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Names {
+    pub dns: Option<bool>,
+    pub tls: Option<bool>,
+    pub quic: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -57,6 +69,8 @@ pub(super) struct Detection {
     pub learning: Value<String>,
     pub bulk_bytes: Value<Bytes>,
     pub ignore_scopes: Option<Vec<Spanned<String>>>,
+    pub unattributed_percent: Value<i64>,
+    pub coverage_min_bytes: Value<Bytes>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -85,6 +99,7 @@ pub(super) struct Limits {
     pub processes: Value<i64>,
     pub files: Value<i64>,
     pub pairs: Value<i64>,
+    pub names: Value<i64>,
     pub exited: Value<String>,
 }
 

@@ -13,8 +13,8 @@ use super::error::{ConfigError, Source};
 use super::quantity::{self, BYTES_FORM, DURATION_FORM};
 use super::raw::{self, Bytes, Lists, Value};
 use super::{
-    Config, Detection, Events, FileRecords, Limits, Metrics, Networks, RESERVED_SCOPES, Sensitive,
-    Sensor, compile_glob,
+    Config, Detection, Events, FileRecords, Limits, Metrics, Names, Networks, RESERVED_SCOPES,
+    Sensitive, Sensor, compile_glob,
 };
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -29,7 +29,10 @@ pub(super) fn resolve(file: raw::File, source: &Source<'_>) -> Result<Config> {
     let check = Check(*source);
     let networks = check.networks(file.networks)?;
     Ok(Config {
-        sensor: check.sensor(file.sensor)?,
+        sensor: Sensor {
+            names: names(&file.names),
+            ..check.sensor(file.sensor)?
+        },
         sensitive: check.sensitive(file.sensitive)?,
         detection: check.detection(file.detection, &networks)?,
         events: check.events(file.events)?,
@@ -37,6 +40,15 @@ pub(super) fn resolve(file: raw::File, source: &Source<'_>) -> Result<Config> {
         limits: check.limits(file.limits)?,
         networks,
     })
+}
+
+fn names(raw: &raw::Names) -> Names {
+    let default = Names::default();
+    Names {
+        dns: raw.dns.unwrap_or(default.dns),
+        tls: raw.tls.unwrap_or(default.tls),
+        quic: raw.quic.unwrap_or(default.quic),
+    }
 }
 
 struct Check<'a>(Source<'a>);
@@ -67,7 +79,10 @@ impl Check<'_> {
             slots: self.integer(raw.slots, default.slots, 1024..=1 << 20)?,
             process_ring_bytes: ring(raw.process_ring_bytes, default.process_ring_bytes)?,
             file_ring_bytes: ring(raw.file_ring_bytes, default.file_ring_bytes)?,
+            name_ring_bytes: ring(raw.name_ring_bytes, default.name_ring_bytes)?,
             kernel_log: raw.kernel_log.unwrap_or(default.kernel_log),
+            pin: raw.pin.unwrap_or(default.pin),
+            keep_on_stop: raw.keep_on_stop.unwrap_or(default.keep_on_stop),
             disable: match raw.disable {
                 Some(names) => self.names(names)?,
                 None => default.disable,
@@ -82,6 +97,7 @@ impl Check<'_> {
                 })
                 .collect::<Result<_>>()?,
             btf: raw.btf.unwrap_or(default.btf),
+            names: default.names,
         })
     }
 
@@ -201,11 +217,21 @@ impl Check<'_> {
                 Some(scopes) => self.scopes(scopes, networks)?,
                 None => default.ignore_scopes,
             },
+            unattributed_percent: self.integer(
+                raw.unattributed_percent,
+                default.unattributed_percent,
+                0..=100,
+            )?,
+            coverage_min_bytes: self.bytes(
+                raw.coverage_min_bytes,
+                default.coverage_min_bytes,
+                1..=1 << 50,
+            )?,
         })
     }
 
     fn scopes(&self, raw: Vec<Spanned<String>>, networks: &Networks) -> Result<Vec<String>> {
-        let built_in = ["loopback", "link", "private", "public"].map(String::from);
+        let built_in = ["loopback", "link", "private", "public", "vm"].map(String::from);
         let known: Vec<String> = built_in
             .into_iter()
             .chain(networks.0.keys().cloned())
@@ -285,7 +311,8 @@ impl Check<'_> {
         Ok(Limits {
             processes: self.integer(raw.processes, default.processes, table.clone())?,
             files: self.integer(raw.files, default.files, table.clone())?,
-            pairs: self.integer(raw.pairs, default.pairs, table)?,
+            pairs: self.integer(raw.pairs, default.pairs, table.clone())?,
+            names: self.integer(raw.names, default.names, table)?,
             exited: self.duration(raw.exited, default.exited, Duration::ZERO..=DAY)?,
         })
     }

@@ -43,7 +43,7 @@ fn nothing_and_the_example_and_the_example_in_force_are_the_defaults() {
 fn the_example_has_every_key_once() {
     let example = uncommented();
     let sections = keys("");
-    assert_eq!(sections.len(), 7, "{sections:?}");
+    assert_eq!(sections.len(), 8, "{sections:?}");
     for section in sections {
         let header = format!("[{section}]");
         let body = example.split_once(&header).expect(&header).1;

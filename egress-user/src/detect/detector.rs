@@ -14,13 +14,16 @@ use super::signal::asymmetry;
 use super::stats::{DetectStats, Evicted};
 use crate::config;
 use crate::model::{
-    Alert, BootTime, Coverage, Destination, Direction, Flow, FlowDelta, FlowId, Rule, Scope,
+    Alert, BlindKind, BootTime, Coverage, Destination, Direction, Flow, FlowDelta, FlowId, Job,
+    JobId, Rule, Scope,
 };
 
 /// Pairs of job and destination held, unless [`Detector::with_pairs`] says otherwise.
 pub const DEFAULT_PAIRS: usize = 10_000;
 /// Flows held.
 const FLOWS: usize = 32_768;
+/// Jobs of which it is remembered that they use what hooks see only in part.
+const BLIND_JOBS: usize = 4_096;
 /// Longest drain interval, ns (`sensor.drain_interval` is at most 1 s).
 const DRAIN: u64 = 1_000_000_000;
 
@@ -65,6 +68,8 @@ pub struct Detector {
     baseline: Baseline,
     /// When coverage was last degraded.
     degraded: Option<BootTime>,
+    /// What jobs have used that hooks see only in part: what was not seen does not become seen with time.
+    blind: Lru<JobId, BTreeSet<BlindKind>>,
     stats: DetectStats,
 }
 
@@ -81,6 +86,7 @@ impl Detector {
             open: BTreeSet::new(),
             baseline: Baseline::new(),
             degraded: None,
+            blind: Lru::new(BLIND_JOBS),
             stats: DetectStats::default(),
         }
     }
@@ -172,12 +178,18 @@ impl Detector {
         }
     }
 
+    /// A job uses something that hooks see only in part: its alerts say so.
+    pub fn blind(&mut self, job: &Job, kind: BlindKind) {
+        self.blind.entry(&job.id, BTreeSet::new).0.insert(kind);
+    }
+
     fn ignores(&self, destination: &Destination) -> bool {
         let scope = match &destination.scope {
             Scope::Loopback => "loopback",
             Scope::Link => "link",
             Scope::Private => "private",
             Scope::Public => "public",
+            Scope::Vm => "vm",
             Scope::Named(name) => name,
         };
         self.config
@@ -255,8 +267,10 @@ impl Detector {
             at,
             known: self.baseline.known(),
         };
+        let blind = self.blind.get(&key.job).cloned().unwrap_or_default();
         let coverage = match self.degraded {
             Some(degraded) if degraded >= pair.first => Coverage::Degraded,
+            _ if !blind.is_empty() => Coverage::Degraded,
             _ => Coverage::Full,
         };
         let [_, (told, _)] = pair.alerted;
@@ -276,7 +290,9 @@ impl Detector {
         for (rule, verdict) in verdicts {
             match verdict {
                 Ok(verdict) => {
-                    alerts.push(alert((key, pair), rule, verdict, &others, (at, coverage)));
+                    let mut alert = alert((key, pair), rule, verdict, &others, (at, coverage));
+                    alert.blind = blind.iter().copied().collect();
+                    alerts.push(alert);
                 }
                 Err(No::Fresh) => self.stats.suppressed += 1,
                 Err(No::Evidence) => {}

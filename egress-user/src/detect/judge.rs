@@ -272,6 +272,7 @@ pub(super) fn alert(
         rx_bytes: pair.moved.rx,
         first: pair.first,
         last: end.unwrap_or(at),
+        blind: Vec::new(),
         coverage,
     }
 }
@@ -282,7 +283,12 @@ fn id(rule: Rule, key: &PairKey, first: BootTime, times: u32) -> String {
         Rule::AutomatedExfiltration => "automated",
         Rule::SensitiveBulkTransfer => "bulk",
     };
-    let digest = Sha256::digest(format!("{rule} {} {first} {times}", key.text()));
+    short_hash(&format!("{rule} {} {first} {times}", key.text()))
+}
+
+/// 16 hexadecimal digits of a SHA-256.
+pub(super) fn short_hash(text: &str) -> String {
+    let digest = Sha256::digest(text);
     let bits = digest
         .iter()
         .take(8)

@@ -15,9 +15,11 @@
 //! | `baseline` | what is usual here: destinations, senders, sizes |
 //! | `signal/` | one pure function a file |
 //! | `judge`, `score` | which signals together are an alert |
+//! | `coverage` | health records to alerts about what is no longer seen |
 
 mod ask;
 mod baseline;
+mod coverage;
 mod detector;
 mod judge;
 mod labels;
@@ -31,6 +33,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
+pub use coverage::CoverageWatch;
 pub use detector::{DEFAULT_PAIRS, Detector};
 pub use labels::Labels;
 pub use origins::{FileRead, Origins, Sources};

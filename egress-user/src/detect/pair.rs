@@ -49,8 +49,12 @@ impl PairKey {
         Self {
             job: job.id.clone(),
             place: Place {
+                // What was seen on the wire is shown, but who sends could choose another name each time, and a name may
+                // come only after the first bytes: the address is the identity then.
                 host: match &destination.domain {
-                    Some(name) if (1..=NAME).contains(&name.len()) => {
+                    Some(name)
+                        if destination.name.is_none() && (1..=NAME).contains(&name.len()) =>
+                    {
                         Host::Name(name.to_ascii_lowercase().into())
                     }
                     _ => Host::Ip(destination.ip),

@@ -8,6 +8,21 @@ use crate::model::{Container, Text};
 /// Longest name taken over, bytes (the kernel's `NAME_MAX`).
 const NAME_MAX: usize = 255;
 
+/// Container and unit of a process by its cgroup2 path, and what that does not tell by its paths in cgroup v1 hierarchies:
+/// on a hybrid host a container's processes are in the cgroup2 of whatever started it (`docker.service`, the root).
+#[must_use]
+pub fn place(path: &[u8], v1: &[Text]) -> (Option<Container>, Option<String>) {
+    let (container, unit) = parse(path);
+    if container.is_some() {
+        return (container, unit);
+    }
+    let mut others = v1.iter().map(|path| parse(path.as_bytes()));
+    if let Some(inside) = others.clone().find(|(container, _)| container.is_some()) {
+        return inside;
+    }
+    (None, unit.or_else(|| others.find_map(|(_, unit)| unit)))
+}
+
 /// The innermost container and the systemd service below it (or, without a container, the innermost service).
 ///
 /// Known shapes: docker, containerd (CRI, nerdctl, `ctr`), CRI-O, podman with the systemd and the cgroupfs driver,
@@ -32,6 +47,9 @@ pub fn parse(path: &[u8]) -> (Option<Container>, Option<String>) {
             });
             unit = None;
         } else if segment.ends_with(b".service") {
+            // systemd puts a `_` before what could be the kernel's own file: `cpu.service` (`cg_escape`, its
+            // `src/basic/cgroup-util.c`).
+            let segment = segment.strip_prefix(b"_").unwrap_or(segment);
             unit = (!segment.starts_with(b"user@")).then(|| name(segment));
         } else if segment.ends_with(b".scope") {
             unit = None;
@@ -163,234 +181,4 @@ fn name(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::parse;
-
-    const ID: &str = "3f4d5e6a7b8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f80";
-    const INNER: &str = "00001111222233334444555566667777888899990000aaaabbbbccccddddeeee";
-    const UID: &str = "0c1d2e3f-1111-2222-3333-444455556666";
-
-    /// path, (id, runtime, pod), unit
-    type Row<'a> = (
-        String,
-        Option<(&'a str, &'a str, Option<&'a str>)>,
-        Option<&'a str>,
-    );
-
-    #[test]
-    #[expect(clippy::too_many_lines, reason = "a table of path shapes")]
-    fn paths_of_the_real_world() {
-        let under = UID.replace('-', "_");
-        let rows: Vec<Row> = vec![
-            (String::new(), None, None),
-            ("/".into(), None, None),
-            ("/init.scope".into(), None, None),
-            (
-                "/system.slice/cron.service".into(),
-                None,
-                Some("cron.service"),
-            ),
-            (
-                "/system.slice/foo.service/payload".into(),
-                None,
-                Some("foo.service"),
-            ),
-            (
-                "/system.slice/system-getty.slice/getty@tty1.service".into(),
-                None,
-                Some("getty@tty1.service"),
-            ),
-            (
-                r"/system.slice/system-a\x2db.slice/a\x2db@1.service".into(),
-                None,
-                Some(r"a\x2db@1.service"),
-            ),
-            (
-                "/user.slice/user-1000.slice/session-3.scope".into(),
-                None,
-                None,
-            ),
-            (
-                "/user.slice/user-1000.slice/user@1000.service/init.scope".into(),
-                None,
-                None,
-            ),
-            (
-                "/user.slice/user-1000.slice/user@1000.service".into(),
-                None,
-                None,
-            ),
-            (
-                "/user.slice/user-1000.slice/user@1000.service/app.slice/sync.service".into(),
-                None,
-                Some("sync.service"),
-            ),
-            (
-                "/user.slice/user-1000.slice/user@1000.service/app.slice/run-r1f.scope".into(),
-                None,
-                None,
-            ),
-            (
-                format!("/system.slice/docker-{ID}.scope"),
-                Some((ID, "docker", None)),
-                None,
-            ),
-            (format!("/docker/{ID}"), Some((ID, "docker", None)), None),
-            (
-                format!("/docker/{ID}/docker/{INNER}"),
-                Some((INNER, "docker", None)),
-                None,
-            ),
-            (
-                format!("/docker/{ID}/system.slice/nginx.service"),
-                Some((ID, "docker", None)),
-                Some("nginx.service"),
-            ),
-            (
-                "/system.slice/docker.service".into(),
-                None,
-                Some("docker.service"),
-            ),
-            (
-                format!(
-                    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{under}.slice/cri-containerd-{ID}.scope"
-                ),
-                Some((ID, "containerd", Some(UID))),
-                None,
-            ),
-            (
-                format!("/kubepods.slice/kubepods-pod{under}.slice/crio-{ID}.scope"),
-                Some((ID, "cri-o", Some(UID))),
-                None,
-            ),
-            (
-                format!(
-                    "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-pod{under}.slice/cri-containerd-{ID}.scope"
-                ),
-                Some((ID, "containerd", Some(UID))),
-                None,
-            ),
-            (
-                format!(
-                    "/system.slice/containerd.service/kubepods-burstable-pod{under}.slice:cri-containerd:{ID}"
-                ),
-                Some((ID, "containerd", Some(UID))),
-                None,
-            ),
-            (
-                format!("/kubepods/besteffort/pod{UID}/{ID}"),
-                Some((ID, "", Some(UID))),
-                None,
-            ),
-            (
-                format!("/kubepods/pod{UID}/{ID}"),
-                Some((ID, "", Some(UID))),
-                None,
-            ),
-            (
-                format!("/kubepods/pod{UID}/{ID}/docker/{INNER}"),
-                Some((INNER, "docker", Some(UID))),
-                None,
-            ),
-            (format!("/kubepods/burstable/pod{UID}"), None, None),
-            (
-                format!(
-                    "/system.slice/docker-{INNER}.scope/kubelet/kubepods/burstable/pod{UID}/{ID}"
-                ),
-                Some((ID, "", Some(UID))),
-                None,
-            ),
-            (
-                format!("/machine.slice/libpod-{ID}.scope"),
-                Some((ID, "podman", None)),
-                None,
-            ),
-            (
-                format!("/machine.slice/libpod-{ID}.scope/container"),
-                Some((ID, "podman", None)),
-                None,
-            ),
-            (
-                format!("/machine.slice/libpod-conmon-{ID}.scope"),
-                None,
-                None,
-            ),
-            (
-                format!("/libpod_parent/libpod-{ID}"),
-                Some((ID, "podman", None)),
-                None,
-            ),
-            (
-                format!(
-                    "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope"
-                ),
-                Some((ID, "podman", None)),
-                None,
-            ),
-            (format!("/system.slice/crio-conmon-{ID}.scope"), None, None),
-            (
-                "/k8s.io/podX/ctrA".into(),
-                Some(("ctrA", "containerd", Some("X"))),
-                None,
-            ),
-            (
-                "/k8s.io/ctrA".into(),
-                Some(("ctrA", "containerd", None)),
-                None,
-            ),
-            (
-                "/default/web".into(),
-                Some(("web", "containerd", None)),
-                None,
-            ),
-            (
-                "/lxc/web/init.scope".into(),
-                Some(("web", "lxc", None)),
-                None,
-            ),
-            (
-                "/lxc.payload.web/system.slice/ssh.service".into(),
-                Some(("web", "lxc", None)),
-                Some("ssh.service"),
-            ),
-            ("/lxc.monitor.web".into(), None, None),
-            (
-                "/ecs/0123abcd/0123abcd-77".into(),
-                Some(("0123abcd-77", "", None)),
-                None,
-            ),
-            (
-                format!("/system.slice/docker-{}.scope", &ID[1..]),
-                None,
-                None,
-            ),
-            (
-                "/system.slice/evil\u{202e}.service".into(),
-                None,
-                Some(r"evil\xe2\x80\xae.service"),
-            ),
-        ];
-        for (path, container, unit) in rows {
-            let (found, found_unit) = parse(path.as_bytes());
-            let found = found
-                .as_ref()
-                .map(|c| (c.id.as_str(), c.runtime.as_str(), c.pod_uid.as_deref()));
-            assert_eq!(found, container, "{path}");
-            assert_eq!(found_unit.as_deref(), unit, "{path}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_taken(path in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = parse(&path);
-        }
-
-        #[test]
-        fn any_shape_is_taken(path in "(/(kubepods|docker|k8s.io|pod|-pod|\\.slice|:|a{64}|libpod-|\\.scope|lxc|ecs)*){0,8}") {
-            let _ = parse(path.as_bytes());
-        }
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::Glimpse;
 use super::files::Activity;
 use crate::model::{BootTime, Job, Process, ProcessKey};
 
@@ -15,8 +16,9 @@ pub(super) struct Entry {
     pub(super) process: Arc<Process>,
     /// What it ran before, oldest first: a shell's last command often replaces the shell.
     pub(super) earlier: Vec<Arc<Process>>,
-    /// The same with another user, and the image that it was made from: processes drop privileges after their exec.
-    pub(super) other_user: Option<(Arc<Process>, Arc<Process>)>,
+    /// The same as it acted later, and the image that it was made from: after their exec processes drop privileges, let
+    /// people log in, move to another cgroup.
+    pub(super) later: Option<(Arc<Process>, Arc<Process>)>,
     /// Who made it. Unlike `process.parent` this stays when the maker ends and init takes over.
     pub(super) maker: Option<ProcessKey>,
     /// Whom it made, those forgotten excluded.
@@ -64,7 +66,7 @@ impl Entry {
         Self {
             process: Arc::new(new.process),
             earlier: Vec::new(),
-            other_user: None,
+            later: None,
             maker: None,
             children: BTreeSet::new(),
             blank: new.blank,
@@ -97,13 +99,13 @@ impl Entry {
         dropped
     }
 
-    /// The image with this number, or the newest whose number is not known, with this user.
+    /// The image that was seen (that with its number, or the newest whose number is not known), as it acted then.
     pub(super) fn as_seen(
         &mut self,
-        exec_id: Option<u32>,
-        uid: Option<u32>,
-        name: impl FnOnce(u32) -> Option<Arc<str>>,
+        seen: &Glimpse,
+        apply: impl FnOnce(&mut Process),
     ) -> Arc<Process> {
+        let exec_id = seen.exec_id;
         if self.process.exec_id.is_none() && self.earlier.is_empty() && exec_id.is_some() {
             // It was there before us, and this is the first that the kernel tells of it.
             Arc::make_mut(&mut self.process).exec_id = exec_id;
@@ -113,20 +115,19 @@ impl Entry {
             .find(|image| image.exec_id == exec_id)
             .or_else(|| self.images().find(|image| image.exec_id.is_none()))
             .unwrap_or(&self.process);
-        let Some(uid) = uid.filter(|uid| *uid != image.identity.uid) else {
+        if seen.agrees(image) {
             return image.clone();
-        };
-        if let Some((from, process)) = &self.other_user
+        }
+        if let Some((from, process)) = &self.later
             && Arc::ptr_eq(from, image)
-            && process.identity.uid == uid
+            && seen.agrees(process)
         {
             return process.clone();
         }
         let mut process = Process::clone(image);
-        (process.identity.uid, process.identity.euid) = (uid, uid);
-        process.user_name = name(uid);
+        apply(&mut process);
         let process = Arc::new(process);
-        self.other_user = Some((image.clone(), process.clone()));
+        self.later = Some((image.clone(), process.clone()));
         process
     }
 

@@ -1,5 +1,6 @@
 //! From an exec to a [`Process`]: script, container, unit, user.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::cgroup;
@@ -7,12 +8,40 @@ use super::files::Files;
 use super::interpreter::{Given, given};
 use super::script::{ScriptReader, absolute, sha256};
 use super::users::Users;
-use crate::model::{BootTime, Exec, Origin, Process, ProcessKey, Script, Stdio, Text};
+use crate::model::{BootTime, Exec, FileRef, Origin, Process, ProcessKey, Script, Stdio, Text};
+
+/// Texts kept to be shared; beyond that it begins anew, and only sharing suffers.
+const TEXTS: usize = 4096;
+/// Longer ones are seldom the same, bytes.
+const TEXT_MAX: usize = 256;
+
+/// Equal texts once.
+#[derive(Debug, Default)]
+pub(super) struct Texts(HashSet<Text>);
+
+impl Texts {
+    /// The same text, in the copy that others have.
+    fn shared(&mut self, text: &Text) -> Text {
+        if text.as_bytes().len() > TEXT_MAX {
+            return text.clone();
+        }
+        if let Some(known) = self.0.get(text) {
+            return known.clone();
+        }
+        if self.0.len() >= TEXTS {
+            self.0.clear();
+        }
+        self.0.insert(text.clone());
+        text.clone()
+    }
+}
 
 /// Makes images.
 pub(super) struct Images {
     pub(super) scripts: Box<dyn ScriptReader>,
     pub(super) users: Users,
+    /// One copy of what many processes have: paths, names, arguments.
+    pub(super) texts: Texts,
 }
 
 impl Images {
@@ -29,23 +58,36 @@ impl Images {
     ) -> (Process, Option<u64>) {
         let (script, script_ino) = self.script(exec, files);
         let mut cgroup_path = exec.cgroup_path.clone();
-        if cgroup_path.is_empty()
-            && let Some(before) = before
-            && before.cgroup_id == exec.cgroup_id
+        let before = before.filter(|before| before.cgroup_id == exec.cgroup_id);
+        if let Some(before) = before
+            && cgroup_path.is_empty()
         {
             cgroup_path = before.cgroup_path.clone();
         }
-        let (container, unit) = cgroup::parse(cgroup_path.as_bytes());
+        let (container, unit) = match (before, &exec.cgroup_v1) {
+            // Nobody asked the other hierarchies: what they told before still holds.
+            (Some(before), None) if before.cgroup_path == cgroup_path => {
+                (before.container.clone(), before.unit.clone())
+            }
+            (_, paths) => {
+                cgroup::place(cgroup_path.as_bytes(), paths.as_deref().unwrap_or_default())
+            }
+        };
         let identity = exec.identity;
+        let texts = &mut self.texts;
+        let executable = FileRef {
+            path: texts.shared(&exec.executable.path),
+            ..exec.executable.clone()
+        };
         let process = Process {
             key,
             parent,
-            executable: exec.executable.clone(),
-            name: exec.name.clone(),
-            args: exec.args.clone(),
+            executable,
+            name: texts.shared(&exec.name),
+            args: exec.args.iter().map(|text| texts.shared(text)).collect(),
             args_truncated: exec.truncated,
             script,
-            cwd: exec.cwd.clone(),
+            cwd: texts.shared(&exec.cwd),
             identity,
             user_name: self.users.name(identity.uid, at),
             login_name: identity.loginuid.and_then(|uid| self.users.name(uid, at)),

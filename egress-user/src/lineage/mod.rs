@@ -22,6 +22,7 @@ mod table;
 pub(crate) mod tests;
 mod users;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use files::is_clutter;
@@ -29,16 +30,21 @@ pub use script::{Hashed, HostScripts, NoScripts, ScriptReader};
 pub use sources::{FileRead, Sources};
 
 use files::Files;
-use image::Images;
+use image::{Images, Texts};
 use pipes::Pipes;
 use staging::Staging;
 use table::Table;
 use users::Users;
 
-use crate::model::{BootTime, Job, Observation, Process, ProcessKey, Text};
+use crate::model::{
+    BootTime, FlowDelta, Identity, Job, JobId, Login, Observation, Process, ProcessKey, Text,
+};
 
 /// Reads remembered in all, for each file remembered; and as many again of processes that are gone.
 const READS_PER_FILE: usize = 16;
+
+/// Jobs kept to be shared; beyond that it begins anew, and only sharing suffers.
+const JOBS: usize = 2048;
 
 /// What is known of a process whose own records were lost.
 #[derive(Clone, Debug, Default)]
@@ -49,12 +55,62 @@ pub struct Glimpse {
     pub name: Text,
     /// Real uid.
     pub uid: Option<u32>,
+    /// Real gid.
+    pub gid: Option<u32>,
+    /// Who had logged in.
+    pub login: Option<Login>,
     /// Which image ([`Process::exec_id`]).
     pub exec_id: Option<u32>,
     /// cgroup v2 id, 0 when not known.
     pub cgroup_id: u64,
+    /// Path of that cgroup, empty when not known.
+    pub cgroup_path: Text,
     /// Network namespace, 0 when not known.
     pub netns: u32,
+}
+
+impl Glimpse {
+    /// For whom the process acted then, as far as that is known; the rest as `identity` has it.
+    fn identity(&self, mut identity: Identity) -> Identity {
+        if let Some(uid) = self.uid
+            && uid != identity.uid
+        {
+            (identity.uid, identity.euid) = (uid, uid);
+        }
+        identity.gid = self.gid.unwrap_or(identity.gid);
+        if let Some(login) = self.login {
+            (identity.loginuid, identity.session_id) = (login.uid, login.session_id);
+        }
+        identity
+    }
+
+    /// Whether an image says the same of who acts, and where.
+    fn agrees(&self, process: &Process) -> bool {
+        let same_place = self.cgroup_path.is_empty() || self.cgroup_id == process.cgroup_id;
+        same_place && self.identity(process.identity) == process.identity
+    }
+
+    /// Tells an image for whom it acted, and where it had been moved to.
+    fn apply(&self, process: &mut Process, users: &mut Users, at: BootTime) {
+        process.identity = self.identity(process.identity);
+        if self.uid.is_some() {
+            process.user_name = users.name(process.identity.uid, at);
+        }
+        let loginuid = process.identity.loginuid;
+        process.login_name = loginuid.and_then(|uid| users.name(uid, at));
+        if self.cgroup_id != process.cgroup_id && !self.cgroup_path.is_empty() {
+            let (container, unit) = cgroup::parse(self.cgroup_path.as_bytes());
+            // What only another hierarchy told still holds when this one is silent again.
+            let elsewhere = cgroup::parse(process.cgroup_path.as_bytes()).0.is_none();
+            if container.is_some() || !(elsewhere && process.container.is_some()) {
+                (process.container, process.unit) = (container, unit);
+            }
+            process.cgroup_path = self.cgroup_path.clone();
+        }
+        if self.cgroup_id != 0 {
+            process.cgroup_id = self.cgroup_id;
+        }
+    }
 }
 
 /// Sizes now, and counts since start.
@@ -95,6 +151,24 @@ pub struct LineageStats {
     pub ends_missed: u64,
 }
 
+impl Glimpse {
+    /// What the kernel side tells of a flow's owner, if it has one.
+    #[must_use]
+    pub fn of(delta: &FlowDelta) -> Option<Self> {
+        Some(Self {
+            key: delta.owner?,
+            name: delta.owner_name.clone(),
+            uid: delta.owner_uid,
+            gid: delta.owner_gid,
+            login: delta.owner_login,
+            exec_id: delta.owner_exec,
+            cgroup_id: delta.cgroup_id,
+            cgroup_path: delta.cgroup_path.clone(),
+            netns: delta.netns,
+        })
+    }
+}
+
 /// The memory of processes and files.
 pub struct Lineage {
     table: Table,
@@ -102,6 +176,7 @@ pub struct Lineage {
     pipes: Pipes,
     staging: Staging,
     images: Images,
+    jobs: HashMap<JobId, Arc<Job>>,
     reads: usize,
     reads_limit: usize,
     next_sweep: BootTime,
@@ -131,7 +206,12 @@ impl Lineage {
             files: Files::new(limits.files),
             pipes: Pipes::default(),
             staging: Staging::new(reads_limit),
-            images: Images { scripts, users },
+            images: Images {
+                scripts,
+                users,
+                texts: Texts::default(),
+            },
+            jobs: HashMap::new(),
             reads: 0,
             reads_limit,
             next_sweep: 0,
@@ -161,15 +241,13 @@ impl Lineage {
         if let Some(entry) = self.table.get_mut(key) {
             if entry.blank && entry.process.name.is_empty() && !glimpse.name.is_empty() {
                 let process = Arc::make_mut(&mut entry.process);
-                process.name = glimpse.name;
-                process.identity.uid = glimpse.uid.unwrap_or_default();
-                process.identity.euid = process.identity.uid;
-                process.cgroup_id = glimpse.cgroup_id;
+                process.name = glimpse.name.clone();
                 process.netns = glimpse.netns;
+                glimpse.apply(process, &mut self.images.users, at);
                 entry.job = None;
             }
-            let (uid, users) = (glimpse.uid, &mut self.images.users);
-            let process = entry.as_seen(glimpse.exec_id, uid, |uid| users.name(uid, at));
+            let users = &mut self.images.users;
+            let process = entry.as_seen(&glimpse, |process| glimpse.apply(process, users, at));
             self.table.touch(key, at);
             return process;
         }
@@ -199,9 +277,24 @@ impl Lineage {
         {
             return Some(job.clone());
         }
-        let job = Arc::new(job::describe(&self.table, key)?);
+        let job = self.shared(job::describe(&self.table, key)?);
         self.table.get_mut(key)?.job = Some((filling, job.clone()));
         Some(job)
+    }
+
+    /// One [`Job`] for all processes that are of it.
+    fn shared(&mut self, job: Job) -> Arc<Job> {
+        if let Some(known) = self.jobs.get(&job.id)
+            && **known == job
+        {
+            return Arc::clone(known);
+        }
+        if self.jobs.len() >= JOBS {
+            self.jobs.clear();
+        }
+        let job = Arc::new(job);
+        self.jobs.insert(job.id.clone(), Arc::clone(&job));
+        job
     }
 
     /// Sizes and counts.

@@ -29,7 +29,11 @@ impl Lineage {
                 self.files.age(at);
                 self.staging.age(at);
             }
-            Event::Tick | Event::SocketOwner(_) | Event::Flow(_) => {}
+            Event::Tick
+            | Event::SocketOwner(_)
+            | Event::Name(_)
+            | Event::Flow(_)
+            | Event::Blind(_) => {}
         }
     }
 
@@ -124,7 +128,8 @@ impl Lineage {
         {
             let process = Arc::make_mut(&mut entry.process);
             process.cgroup_path = exec.cgroup_path.clone();
-            (process.container, process.unit) = cgroup::parse(exec.cgroup_path.as_bytes());
+            let v1 = exec.cgroup_v1.as_deref().unwrap_or_default();
+            (process.container, process.unit) = cgroup::place(exec.cgroup_path.as_bytes(), v1);
             entry.job = None;
         }
     }
@@ -268,25 +273,19 @@ impl Lineage {
     pub(super) fn imply(&mut self, glimpse: Glimpse, at: BootTime) -> Arc<Process> {
         self.implied += 1;
         let cut = is_cut(glimpse.key);
-        let uid = glimpse.uid.unwrap_or_default();
-        let user_name = glimpse.uid.and_then(|uid| self.images.users.name(uid, at));
-        let process = Process {
+        let mut process = Process {
             key: glimpse.key,
             parent: None,
             executable: FileRef::default(),
-            name: glimpse.name,
+            name: Text::default(),
             args: Vec::new(),
             args_truncated: false,
             script: None,
             cwd: Text::default(),
-            identity: Identity {
-                uid,
-                euid: uid,
-                ..Identity::default()
-            },
-            user_name,
+            identity: Identity::default(),
+            user_name: None,
             login_name: None,
-            cgroup_id: glimpse.cgroup_id,
+            cgroup_id: 0,
             cgroup_path: Text::default(),
             container: None,
             unit: None,
@@ -298,6 +297,8 @@ impl Lineage {
             exit_ns: None,
             seeded: false,
         };
+        glimpse.apply(&mut process, &mut self.images.users, at);
+        process.name = glimpse.name;
         let copy = Arc::new(process.clone());
         let key = self.table.insert(New {
             process,

@@ -25,7 +25,8 @@ pub(super) struct Forgotten {
 
 /// All processes.
 pub(super) struct Table {
-    entries: HashMap<ProcessKey, Entry>,
+    /// Boxed: a table that grows moves pointers, and its empty places cost no entries.
+    entries: HashMap<ProcessKey, Box<Entry>>,
     aliases: HashMap<ProcessKey, ProcessKey>,
     latest: HashMap<u32, ProcessKey>,
     order: BTreeSet<Rank>,
@@ -39,7 +40,7 @@ pub(super) struct Table {
     /// See there.
     pub(super) forgotten: Forgotten,
     /// Forgotten, and still named by the other tables.
-    pub(super) removed: Vec<(ProcessKey, Entry)>,
+    pub(super) removed: Vec<(ProcessKey, Box<Entry>)>,
     /// Ends that were not told, noticed because the number was given to another process.
     pub(super) ends_missed: u64,
 }
@@ -85,12 +86,12 @@ impl Table {
     }
 
     pub(super) fn get(&self, key: ProcessKey) -> Option<&Entry> {
-        self.entries.get(&self.resolve(key))
+        self.entries.get(&self.resolve(key)).map(|entry| &**entry)
     }
 
     pub(super) fn get_mut(&mut self, key: ProcessKey) -> Option<&mut Entry> {
         let key = self.resolve(key);
-        self.entries.get_mut(&key)
+        self.entries.get_mut(&key).map(|entry| &mut **entry)
     }
 
     /// As [`Self::resolve`] for a key that the kernel told: if the process is kept under a cut key, it moves.
@@ -148,8 +149,7 @@ impl Table {
             self.ends_missed += 1;
             self.end(before, key.start_ns);
         }
-        let entry = Entry::new(new);
-        self.entries.insert(key, entry);
+        self.entries.insert(key, Box::new(Entry::new(new)));
         self.rank(key);
         if let Some(maker) = maker {
             self.link(key, maker);
@@ -186,7 +186,7 @@ impl Table {
         let mut next = Some(self.resolve(key));
         std::iter::from_fn(move || {
             let key = next?;
-            let entry = self.entries.get(&key)?;
+            let entry = &**self.entries.get(&key)?;
             next = entry.maker;
             Some((key, entry))
         })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{BootTime, Coverage, Destination, FileRef, Job, Process};
+use super::{BlindKind, BootTime, Coverage, Destination, FileRef, Job, Process};
 
 /// What an alert says happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -105,6 +105,8 @@ pub struct Alert {
     pub first: BootTime,
     /// End of the last.
     pub last: BootTime,
-    /// How well we saw in that time.
+    /// What the job has used that hooks see only in part, since it is watched.
+    pub blind: Vec<BlindKind>,
+    /// How well we saw in that time; degraded when the job has used what hooks see only in part.
     pub coverage: Coverage,
 }

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::Named;
+
 /// How far away an address is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -16,6 +18,8 @@ pub enum Scope {
     Private,
     /// Everything else.
     Public,
+    /// Another virtual machine, or the host of this one, over virtual sockets (`AF_VSOCK`).
+    Vm,
     /// A network that the configuration names.
     #[serde(untagged)]
     Named(String),
@@ -35,7 +39,12 @@ impl Transport {
     /// ICMPv6 (IANA protocol 58).
     pub const ICMPV6: Self = Self(58);
 
-    /// ECS `network.transport`: `tcp`, `udp`, `icmp`, `ipv6-icmp`, `sctp`, or `ip-N`.
+    /// Not IP: frames of packet sockets (`AF_PACKET`). Beyond the range of IP protocols, as Linux's MPTCP (262) is.
+    pub const PACKET: Self = Self(0xff00);
+    /// Not IP: virtual sockets (`AF_VSOCK`).
+    pub const VSOCK: Self = Self(0xff01);
+
+    /// ECS `network.transport`: `tcp`, `udp`, `icmp`, `ipv6-icmp`, `sctp`, `packet`, `vsock`, or `ip-N`.
     #[must_use]
     pub fn name(self) -> std::borrow::Cow<'static, str> {
         match self.0 {
@@ -44,6 +53,8 @@ impl Transport {
             17 => "udp".into(),
             58 => "ipv6-icmp".into(),
             132 => "sctp".into(),
+            0xff00 => "packet".into(),
+            0xff01 => "vsock".into(),
             other => format!("ip-{other}").into(),
         }
     }
@@ -68,4 +79,6 @@ pub struct Destination {
     pub scope: Scope,
     /// Name, when one is known.
     pub domain: Option<String>,
+    /// How it is known; `None` for a name that was not seen on the wire.
+    pub name: Option<Named>,
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::HookStatus;
+use super::{HookStatus, Text};
 
 /// The findings of `egress doctor`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -60,10 +60,23 @@ pub enum Verdict {
 /// A way for bytes to leave, or for a process to act, that no hook sees.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BlindSpot {
-    /// Which: `io_uring`, `af_xdp`, `packet_ring`, ...
+    /// Which: `io_uring`, `xdp_socket`, `forwarded`, ...
     pub name: String,
     /// Whether something on this host uses it now; `None` when that cannot be told.
     pub in_use: Option<bool>,
+    /// Who uses it now, as far as that can be told.
+    pub by: Vec<BlindUser>,
     /// Why it cannot be seen, and what is counted in its place.
     pub why: String,
+}
+
+/// A process that uses a blind spot now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BlindUser {
+    /// Thread-group id.
+    pub pid: u32,
+    /// `comm`.
+    pub name: Text,
+    /// Network namespace (inode number).
+    pub netns: u32,
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{BootTime, Destination, Job, Process, ProcessKey, Text, Transport};
+use super::{BootTime, Destination, Job, Login, Mark, Process, ProcessKey, Scope, Text, Transport};
 
-/// Identifies a flow for as long as the daemon runs.
+/// Identifies a flow for as long as its hooks count, also over a restart of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct FlowId(pub u64);
 
@@ -38,10 +38,16 @@ pub struct FlowDelta {
     pub owner_name: Text,
     /// Its real uid then.
     pub owner_uid: Option<u32>,
+    /// Its real gid when the flow began.
+    pub owner_gid: Option<u32>,
+    /// Who had logged in then.
+    pub owner_login: Option<Login>,
     /// Which of its images it was then ([`Process::exec_id`]).
     pub owner_exec: Option<u32>,
     /// Its cgroup v2 id then; 0 without an owner.
     pub cgroup_id: u64,
+    /// Path of that cgroup below the cgroup2 root, empty when not known.
+    pub cgroup_path: Text,
     /// Network namespace; 0 when not known.
     pub netns: u32,
     /// Local end.
@@ -70,6 +76,8 @@ pub struct FlowDelta {
     pub wire_packets: u64,
     /// Application bytes received since.
     pub rx_bytes: u64,
+    /// Where they were read, and up to where.
+    pub mark: Mark,
 }
 
 /// How sure the owner is.
@@ -142,4 +150,16 @@ pub struct Flow {
     pub destination: Option<Arc<Destination>>,
     /// How sure.
     pub attribution: Attribution,
+}
+
+impl Flow {
+    /// How far it goes. Virtual sockets have a scope without a destination: their addresses are no IP addresses.
+    #[must_use]
+    pub fn scope(&self) -> Option<&Scope> {
+        static VM: Scope = Scope::Vm;
+        match &self.destination {
+            Some(destination) => Some(&destination.scope),
+            None => (self.delta.transport == Transport::VSOCK).then_some(&VM),
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{BootTime, Reason};
+use super::{BlindKind, BootTime, Counts, Interfaces, Reason};
 
 /// The byte ledger. Always `attributed + sum(unattributed) == total`, for bytes and for packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -77,12 +77,47 @@ pub struct HookStatus {
 /// Detail that was lost, by kind (`exec`, `file`, ...) and cause.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct LostDetail {
-    /// `fork`, `exec`, `exit`, `file`, `flow`, `record`.
+    /// `fork`, `exec`, `exit`, `file`, `flow`, `name`, `record`, `packet`, `interface`, `program`.
     pub kind: &'static str,
-    /// `ring_full`, `truncated`, `unreadable`, `malformed`, `table_full`, `queue_full`.
+    /// `ring_full`, `truncated`, `unreadable`, `malformed`, `table_full`, `queue_full`, `skipped`.
     pub cause: &'static str,
     /// Times since start.
     pub count: u64,
+}
+
+/// Where the events of one kind are, since start. At rest, when all rings are read,
+/// `seen == told + repeated + filtered + lost`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Events {
+    /// `fork`, `exec`, `exit` or `file`.
+    pub kind: &'static str,
+    /// Counted by the kernel side before anything else.
+    pub seen: u64,
+    /// Records that the daemon has understood.
+    pub told: u64,
+    /// Not told again: the same process had opened the same file in the same way.
+    pub repeated: u64,
+    /// Not told: no file that can hold data, or the daemon's own.
+    pub filtered: u64,
+    /// Lost: no place in the ring, or unreadable. [`LostDetail`] has the causes.
+    pub lost: u64,
+}
+
+/// What became of the records of one kind at one outlet, since start: `given` is what it wrote or will write, and `lost`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OutletBooks {
+    /// `jsonl`, `metrics` or `console`.
+    pub outlet: &'static str,
+    /// `flow`, `exec`, `file`, `health` or `alert`.
+    pub record: &'static str,
+    /// Handed to the outlet.
+    pub given: u64,
+    /// Found its queue full, or could not be written.
+    pub lost: u64,
+    /// Application bytes of lost flow records.
+    pub lost_app_bytes: u64,
+    /// Wire bytes of lost flow records.
+    pub lost_wire_bytes: u64,
 }
 
 /// How well we see.
@@ -96,24 +131,40 @@ pub enum Coverage {
 }
 
 /// A health record, one each interval.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Health {
     /// When.
     pub at: BootTime,
     /// Since when the daemon runs.
     pub started: BootTime,
+    /// Since when its hooks count: longer than it runs, when it took them over.
+    pub attached: BootTime,
+    /// Which maps `counted` is of ([`Mark::epoch`](super::Mark::epoch)).
+    pub epoch: u32,
+    /// The kernel side's counters that this tells of.
+    pub counted: Counts,
     /// Wire bytes since start.
     pub wire_bytes: Ledger,
     /// Application bytes since start.
     pub app_bytes: Ledger,
+    /// What left through network devices since start; `None` without the hook that sees it.
+    pub interfaces: Option<Interfaces>,
     /// Hooks.
     pub hooks: Vec<HookStatus>,
     /// Lost detail since start, every known pair, zero included.
     pub lost: Vec<LostDetail>,
+    /// Uses of blind spots told since the last health record; a use that goes on is told once a minute.
+    pub blind: BTreeMap<BlindKind, u64>,
+    /// What happened to processes and files, by kind, and what became of its records.
+    pub events: Vec<Events>,
+    /// What became of records, by outlet and kind.
+    pub outlets: Vec<OutletBooks>,
     /// How well we saw, in the interval that ends here.
     pub coverage: Coverage,
     /// Slots in use.
     pub live_flows: u64,
     /// Processes known.
     pub live_processes: u64,
+    /// Names of destinations known.
+    pub live_names: u64,
 }

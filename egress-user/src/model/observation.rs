@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::{BootTime, FileAccess, FileRef, FlowDelta, Identity, ProcessKey, Text};
+use super::{
+    BlindUse, BootTime, FileAccess, FileRef, FlowDelta, Identity, NamePayload, ProcessKey, Text,
+};
 
 /// One thing that happened, and when.
 #[derive(Clone, Debug)]
@@ -14,6 +16,10 @@ pub struct Observation {
 }
 
 /// What happened.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "flows are most of what a drain tells, and a box for each would be an allocation for each"
+)]
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A process was made. It is a copy of its parent until it executes something.
@@ -34,8 +40,12 @@ pub enum Event {
     },
     /// A process opened a file.
     File(FileAccess),
+    /// A process uses what hooks see only in part.
+    Blind(BlindUse),
     /// A socket that was there before us belongs to a process.
     SocketOwner(SocketOwner),
+    /// A packet told a name.
+    Name(Box<NamePayload>),
     /// Bytes moved.
     Flow(FlowDelta),
     /// Time passed: the end of one drain of the kernel's buffers. Everything up to `at` has been told.
@@ -82,6 +92,9 @@ pub struct Exec {
     pub cgroup_id: u64,
     /// Path below the cgroup2 root, empty when not known.
     pub cgroup_path: Text,
+    /// Its distinct paths in cgroup v1 hierarchies, other than their roots. `None` when they were not read: the host has no
+    /// such hierarchies, or the process had ended.
+    pub cgroup_v1: Option<Vec<Text>>,
     /// Network namespace.
     pub netns: u32,
     /// Mount namespace.

@@ -40,6 +40,15 @@ pub struct Identity {
     pub tty: Option<u32>,
 }
 
+/// Who logged in, as the kernel's audit keeps it: over exec, su, sudo and setuid, for everything that was started since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct Login {
+    /// Login uid; `None` for what no login started.
+    pub uid: Option<u32>,
+    /// Audit session.
+    pub session_id: Option<u32>,
+}
+
 /// A container, told from the cgroup path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Container {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Alert, BootTime, FileAccess, Flow, Health, Job, Process};
+use super::{Alert, BlindUse, BootTime, FileAccess, Flow, Gap, Health, HostAlert, Job, Process};
 
 /// One record, handed to every outlet.
 #[derive(Clone, Debug)]
@@ -31,8 +31,23 @@ pub enum Record {
         /// Who, when known.
         process: Option<Arc<Process>>,
     },
+    /// A process uses what hooks see only in part.
+    Blind {
+        /// When.
+        at: BootTime,
+        /// What, and which process.
+        using: Arc<BlindUse>,
+        /// Who, when known.
+        process: Option<Arc<Process>>,
+        /// Its job, when known.
+        job: Option<Arc<Job>>,
+    },
     /// State of the daemon.
     Health(Arc<Health>),
-    /// An alert.
+    /// An alert about transfers.
     Alert(Arc<Alert>),
+    /// Time in which no daemon ran.
+    Gap(Arc<Gap>),
+    /// An alert about what can be seen here.
+    HostAlert(Arc<HostAlert>),
 }

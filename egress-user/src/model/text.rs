@@ -61,6 +61,12 @@ fn misleads(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// Whether a string may be shown as it is: nothing in it acts or hides. What [`Text`] shows is such a string.
+#[must_use]
+pub fn is_harmless(text: &str) -> bool {
+    !text.chars().any(|c| c.is_control() || misleads(c))
+}
+
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let escape = |f: &mut fmt::Formatter<'_>, bytes: &[u8]| {
@@ -102,5 +108,7 @@ mod tests {
     fn shows_everything_and_acts_on_nothing() {
         let hostile = Text::from(&b"a\x1b[2J\\\xff\xe2\x80\xae\n\xc3\xa9"[..]);
         assert_eq!(hostile.to_string(), r"a\x1b[2J\\\xff\xe2\x80\xae\x0aé");
+        assert!(super::is_harmless(&hostile.to_string()));
+        assert!(!super::is_harmless("a\u{202e}") && !super::is_harmless("a\n"));
     }
 }

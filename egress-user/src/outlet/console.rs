@@ -4,14 +4,14 @@
 //! Elsewhere: one plain line for each flow record and alert. All text that others chose is escaped.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use super::shown::Escaped;
-use super::summary::{AlertSentence, Bytes, What, Where};
+use super::summary::{AlertSentence, Bytes, HostAlertSentence, What, Where};
 use super::words::scope;
 use super::{Host, Outlet};
 use crate::model::{Alert, Attribution, BootTime, Flow, FlowId, ProcessKey, Record};
@@ -118,19 +118,23 @@ impl Console {
         entry.seen = now;
     }
 
-    fn alert(&mut self, alert: &Alert) {
+    /// An alert's line, above the table.
+    fn raise(&mut self, at: BootTime, sentence: &dyn fmt::Display, id: &str) {
         let (bold, plain) = if self.color {
             ("\x1b[1;31m", "\x1b[0m")
         } else {
             ("", "")
         };
-        let time = self.host.clock.wall(alert.at);
+        let time = self.host.clock.wall(at);
         let _ = writeln!(
             self.pending,
-            "{time} {bold}ALERT{plain} {} [{}]",
-            AlertSentence(alert),
-            Escaped(&alert.id)
+            "{time} {bold}ALERT{plain} {sentence} [{}]",
+            Escaped(id)
         );
+    }
+
+    fn alert(&mut self, alert: &Alert) {
+        self.raise(alert.at, &AlertSentence(alert), &alert.id);
         if self.terminal {
             for signal in alert.signals.iter().filter(|signal| signal.holds) {
                 let _ = writeln!(self.pending, "    {}", Escaped(&signal.sentence));
@@ -208,10 +212,9 @@ impl Row {
                 .as_ref()
                 .map_or_else(|| "-".to_owned(), |job| What(job).to_string()),
             destination,
-            scope: flow.destination.as_ref().map_or_else(
-                || "-".to_owned(),
-                |destination| Escaped(scope(&destination.scope)).to_string(),
-            ),
+            scope: flow
+                .scope()
+                .map_or_else(|| "-".to_owned(), |far| Escaped(scope(far)).to_string()),
         }
     }
 }
@@ -224,7 +227,8 @@ impl Outlet for Console {
     fn record(&mut self, record: &Record) -> io::Result<()> {
         /// While nothing can be written, this much waits, bytes.
         const HOLD: usize = 1 << 20;
-        if self.pending.len() > HOLD {
+        // A burst of records, between two flushes, is no reason to lose one.
+        if self.pending.len() > HOLD && self.flush().is_err() {
             return Err(io::Error::new(
                 io::ErrorKind::StorageFull,
                 "nobody reads the live view",
@@ -233,7 +237,14 @@ impl Outlet for Console {
         match record {
             Record::Flow(flow) => self.flow(flow),
             Record::Alert(alert) => self.alert(alert),
-            Record::Exec { .. } | Record::File { .. } | Record::Health(_) => {}
+            Record::HostAlert(alert) => {
+                self.raise(alert.at, &HostAlertSentence(alert), &alert.id);
+            }
+            Record::Exec { .. }
+            | Record::File { .. }
+            | Record::Blind { .. }
+            | Record::Health(_)
+            | Record::Gap(_) => {}
         }
         Ok(())
     }

@@ -6,15 +6,18 @@ use std::net::SocketAddr;
 
 use super::ecs::{self, Document, Egress, Time};
 use super::host::Host;
-use super::shown::{Device, EntityId, Escaped, Mode, Shown, TransportName};
+use super::shown::{Device, EntityId, Escaped, Harmless, Mode, Shown, TransportName};
 use super::summary;
-use super::words::{attribution, coverage, direction, hook_state, scope};
+use super::words::{attribution, coverage, direction, hook_state, name_source, scope};
 use crate::model::{
-    BootTime, Destination, Direction, FileAccess, FileRef, Flow, Health, HookStatus, Job, Ledger,
-    Process, ProcessKey, Reason, Record, Text, Transport,
+    BootTime, Destination, Direction, Events, FileAccess, FileRef, Flow, Gap, Health, HookStatus,
+    Job, Ledger, LostDetail, NameSource, Named, OutletBooks, Process, ProcessKey, Reason, Record,
+    Text, Transport,
 };
 
 mod alert;
+mod blind;
+mod interfaces;
 
 impl<'a> Document<'a> {
     /// The line of a record.
@@ -57,8 +60,23 @@ impl<'a> Document<'a> {
                 document.egress.labels = labels.iter().map(|label| Shown(Escaped(label))).collect();
                 document
             }
+            Record::Blind {
+                at,
+                using,
+                process,
+                job,
+            } => {
+                let mut document = Self::blind_spot(*at, using, host);
+                if let Some(process) = process {
+                    document.set_process(process, host);
+                }
+                document.egress.job = job.as_deref().map(job_of);
+                document
+            }
             Record::Health(health) => Self::health(health, host),
             Record::Alert(alert) => Self::alert(alert, host),
+            Record::Gap(gap) => Self::gap(gap, host),
+            Record::HostAlert(alert) => Self::host_alert(alert, host),
         }
     }
 
@@ -88,7 +106,9 @@ impl<'a> Document<'a> {
                     "flow" => "egress.flow",
                     "exec" => "egress.exec",
                     "file" => "egress.file",
+                    "blind_spot" => "egress.blind_spot",
                     "alert" => "egress.alert",
+                    "gap" => "egress.gap",
                     _ => "egress.health",
                 },
                 id: None,
@@ -131,11 +151,11 @@ impl<'a> Document<'a> {
             None => document.set_owner(flow),
         }
         document.source = delta.local.map(|local| endpoint(local, delta.transport));
-        match &flow.destination {
-            Some(destination) => document.set_destination(destination),
-            None => {
-                document.destination = delta.remote.map(|remote| endpoint(remote, delta.transport));
-            }
+        if let Some(destination) = &flow.destination {
+            document.set_destination(destination);
+        } else {
+            document.destination = delta.remote.map(|remote| endpoint(remote, delta.transport));
+            document.egress.scope = flow.scope().map(|far| name(scope(far)));
         }
         let addressed = document.destination.as_ref().or(document.source.as_ref());
         document.network = Some(ecs::Network {
@@ -190,18 +210,31 @@ impl<'a> Document<'a> {
             wire: ledger(&health.wire_bytes),
             app: ledger(&health.app_bytes),
         });
+        egress.interfaces = health.interfaces.as_ref().map(interfaces::interfaces);
         egress.hooks = health.hooks.iter().map(hook).collect();
-        let lost = health.lost.iter();
-        egress.lost = lost
-            .map(|lost| ecs::Lost {
-                kind: lost.kind,
-                cause: lost.cause,
-                count: lost.count,
-            })
-            .collect();
+        egress.lost = health.lost.iter().map(lost).collect();
+        egress.blind_spots = blind::uses(health);
+        egress.events = health.events.iter().copied().map(events).collect();
+        egress.outlets = health.outlets.iter().copied().map(outlet).collect();
         egress.started = Some(time(host, health.started));
+        egress.counting_since = Some(time(host, health.attached));
         egress.live_flows = Some(health.live_flows);
         egress.live_processes = Some(health.live_processes);
+        egress.live_names = Some(health.live_names);
+        document
+    }
+
+    fn gap(gap: &'a Gap, host: &'a Host) -> Self {
+        let mut document = Self::of(host, gap.end, "gap", &["host"], &["info"]);
+        document.event.start = Some(time(host, gap.start));
+        document.event.end = Some(time(host, gap.end));
+        document.egress.gap = Some(ecs::Gap {
+            reason: gap.reason.name(),
+            seconds: seconds(gap.end.saturating_sub(gap.start)),
+            blind_seconds: seconds(gap.blind_ns),
+            missing: gap.missing.clone(),
+        });
+        document.egress.lost = gap.lost.iter().map(lost).collect();
         document
     }
 
@@ -231,7 +264,7 @@ impl<'a> Document<'a> {
         });
         if let Some(container) = &process.container {
             self.container = Some(ecs::Container {
-                id: name(&container.id),
+                id: known(&container.id),
                 runtime: Some(container.runtime.as_str())
                     .filter(|name| !name.is_empty())
                     .map(name),
@@ -240,14 +273,14 @@ impl<'a> Document<'a> {
                 kind: "kubernetes",
                 resource: ecs::Resource {
                     kind: "pod",
-                    id: name(uid),
+                    id: known(uid),
                 },
             });
         }
         self.egress.login_user = process.login_name.as_deref().map(name);
         self.egress.login_uid = identity.loginuid;
         self.egress.session_id = identity.session_id;
-        self.egress.unit = process.unit.as_deref().map(name);
+        self.egress.unit = process.unit.as_deref().map(known);
     }
 
     /// What the kernel side itself knew of a flow's owner, when nobody else knows more.
@@ -275,6 +308,7 @@ impl<'a> Document<'a> {
             )
         });
         self.egress.scope = Some(name(scope(&destination.scope)));
+        self.egress.destination_name = destination.name.as_ref().map(destination_name);
     }
 }
 
@@ -284,6 +318,10 @@ fn time(host: &Host, at: BootTime) -> Time {
 
 fn name(name: &str) -> ecs::Name<'_> {
     Shown(Escaped(name))
+}
+
+fn known(name: &str) -> ecs::Known<'_> {
+    Shown(Harmless(name))
 }
 
 fn present(text: &Text) -> Option<ecs::Bytes<'_>> {
@@ -324,6 +362,15 @@ fn endpoint<'a>(address: SocketAddr, transport: Transport) -> ecs::Endpoint<'a> 
     }
 }
 
+fn destination_name(named: &Named) -> ecs::DestinationName<'_> {
+    let from_dns = matches!(named.source, NameSource::Dns | NameSource::HttpsHint);
+    ecs::DestinationName {
+        source: name_source(named.source),
+        shared: from_dns.then_some(named.shared),
+        dns: named.dns.as_deref().map(name),
+    }
+}
+
 fn file_of(file: &FileRef) -> ecs::File<'_> {
     ecs::File {
         path: present(&file.path),
@@ -345,7 +392,7 @@ fn job_of(job: &Job) -> ecs::Job<'_> {
         }),
         scheduler: ecs::Scheduler {
             kind,
-            name: scheduler_name.map(name),
+            name: scheduler_name.map(known),
         },
         uid: job.uid,
         interactive: job.interactive,
@@ -377,6 +424,41 @@ fn hook(hook: &HookStatus) -> ecs::Hook<'_> {
         state: hook_state(hook.state),
         reason: hook.reason.as_deref(),
         gives: hook.gives,
+    }
+}
+
+fn lost(lost: &LostDetail) -> ecs::Lost {
+    ecs::Lost {
+        kind: lost.kind,
+        cause: lost.cause,
+        count: lost.count,
+    }
+}
+
+/// A duration in seconds, to the nanosecond.
+fn seconds(ns: u64) -> f64 {
+    std::time::Duration::from_nanos(ns).as_secs_f64()
+}
+
+fn events(events: Events) -> ecs::Events {
+    ecs::Events {
+        kind: events.kind,
+        seen: events.seen,
+        told: events.told,
+        repeated: events.repeated,
+        filtered: events.filtered,
+        lost: events.lost,
+    }
+}
+
+fn outlet(books: OutletBooks) -> ecs::OutletBooks {
+    ecs::OutletBooks {
+        outlet: books.outlet,
+        record: books.record,
+        given: books.given,
+        lost: books.lost,
+        lost_app_bytes: books.lost_app_bytes,
+        lost_wire_bytes: books.lost_wire_bytes,
     }
 }
 

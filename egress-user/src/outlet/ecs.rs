@@ -8,12 +8,14 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::shown::{Device, EntityId, Escaped, Mode, Shown, TransportName};
+use super::shown::{Device, EntityId, Escaped, Harmless, Mode, Shown, TransportName};
 use crate::model::{Text, WallTime};
 
 mod egress;
+mod interfaces;
 
 pub use egress::*;
+pub use interfaces::*;
 
 /// Version of ECS whose field names are used.
 pub const ECS_VERSION: &str = "8.17.0";
@@ -24,6 +26,9 @@ pub type Time = Shown<WallTime>;
 pub type Bytes<'a> = Shown<&'a Text>;
 /// A string that somebody else may have chosen, escaped.
 pub type Name<'a> = Shown<Escaped<'a>>;
+
+/// A unit, container or scheduler's entry, as `lineage` names it.
+pub type Known<'a> = Shown<Harmless<'a>>;
 
 /// The JSON Schema (draft 2020-12) of one line, generated from [`Document`]. `egress schema` prints it.
 #[must_use]
@@ -118,7 +123,7 @@ pub struct Event<'a> {
     #[schemars(extend("enum" = ["event", "alert"]))]
     pub kind: &'static str,
     /// What kind of record this is.
-    #[schemars(extend("enum" = ["flow", "exec", "file", "health", "alert"]))]
+    #[schemars(extend("enum" = ["flow", "exec", "file", "blind_spot", "health", "alert", "gap"]))]
     pub action: &'static str,
     /// ECS categories.
     pub category: Vec<&'static str>,
@@ -134,11 +139,11 @@ pub struct Event<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub risk_score: Option<u8>,
-    /// When the flow, or the first transfer of the alert, began.
+    /// When the flow, the first transfer of the alert, or the gap began.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub start: Option<Time>,
-    /// When the flow was closed, or the last transfer of the alert ended.
+    /// When the flow was closed, or the last transfer of the alert, or the gap ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub end: Option<Time>,
@@ -264,7 +269,7 @@ pub struct Endpoint<'a> {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Network {
-    /// `tcp`, `udp`, `icmp`, `ipv6-icmp`, `sctp` or `ip-N`.
+    /// `tcp`, `udp`, `icmp`, `ipv6-icmp`, `sctp`, `packet` (frames), `vsock` or `ip-N`.
     pub transport: Shown<TransportName>,
     /// IP version.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -281,7 +286,7 @@ pub struct Network {
 #[schemars(deny_unknown_fields)]
 pub struct Container<'a> {
     /// The runtime's id.
-    pub id: Name<'a>,
+    pub id: Known<'a>,
     /// `docker`, `containerd`, `cri-o`, `podman`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Name<'a>>,
@@ -306,7 +311,7 @@ pub struct Resource<'a> {
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// The pod's uid.
-    pub id: Name<'a>,
+    pub id: Known<'a>,
 }
 
 /// `file`.

@@ -9,8 +9,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::Outlet;
-use crate::model::{LostDetail, Record};
+use super::books::Books;
+use super::{JournalCell, Outlet};
+use crate::model::{LostDetail, OutletBooks, Record};
 
 /// Records that wait for one outlet, at most.
 pub const QUEUE_CAPACITY: usize = 8192;
@@ -40,11 +41,21 @@ struct Counts {
     queue_full: AtomicU64,
     write_failed: AtomicU64,
     failing: AtomicU64,
+    books: Books,
+}
+
+/// What a lane's thread is told.
+enum Message {
+    Record(Record),
+    /// To write all that came before, and say so.
+    Flush(SyncSender<()>),
 }
 
 struct Lane {
     name: &'static str,
-    queue: SyncSender<Record>,
+    queue: SyncSender<Message>,
+    /// See [`Outlet::notes`].
+    notes: bool,
     counts: Arc<Counts>,
     done: Receiver<()>,
     thread: JoinHandle<()>,
@@ -54,15 +65,23 @@ struct Lane {
 #[derive(Default)]
 pub struct Outlets {
     lanes: Vec<Lane>,
+    journal: JournalCell,
 }
 
 impl Outlets {
+    /// Where is noted what is told. An outlet that notes by itself has to be given the same.
+    #[must_use]
+    pub fn journal(&self) -> &JournalCell {
+        &self.journal
+    }
+
     /// Starts an outlet's thread.
     ///
     /// # Errors
     /// When the thread cannot be started.
     pub fn add(&mut self, outlet: impl Outlet + 'static) -> io::Result<()> {
-        let name = outlet.name();
+        let (name, notes) = (outlet.name(), outlet.notes());
+        let journal = notes.then(|| self.journal.clone());
         let counts = Arc::new(Counts::default());
         let (queue, records) = mpsc::sync_channel(QUEUE_CAPACITY);
         // One message at most.
@@ -72,7 +91,12 @@ impl Outlets {
             .spawn({
                 let counts = Arc::clone(&counts);
                 move || {
-                    Worker { outlet, counts }.run(&records);
+                    Worker {
+                        outlet,
+                        counts,
+                        journal,
+                    }
+                    .run(&records);
                     // Dropping `ended` says the same when the worker panicked.
                     drop(ended);
                 }
@@ -80,6 +104,7 @@ impl Outlets {
         self.lanes.push(Lane {
             name,
             queue,
+            notes,
             counts,
             done,
             thread,
@@ -90,19 +115,70 @@ impl Outlets {
     /// Hands a record to every outlet. Never blocks: a record that finds a queue full is counted against that outlet.
     pub fn publish(&self, record: &Record) {
         let room = match record {
-            Record::Alert(_) | Record::Health(_) => QUEUE_CAPACITY,
-            Record::Flow(_) | Record::Exec { .. } | Record::File { .. } => {
+            Record::Alert(_) | Record::HostAlert(_) | Record::Health(_) | Record::Gap(_) => {
+                QUEUE_CAPACITY
+            }
+            Record::Flow(_) | Record::Exec { .. } | Record::File { .. } | Record::Blind { .. } => {
                 QUEUE_CAPACITY - QUEUE_RESERVE
             }
         };
+        let mut noted = false;
         for lane in &self.lanes {
             // Counted before it is sent, so that the worker never takes away what was not yet added.
+            lane.counts.books.given(record);
             let queued = lane.counts.queued.fetch_add(1, Relaxed);
-            if queued >= room || lane.queue.try_send(record.clone()).is_err() {
+            if queued >= room
+                || lane
+                    .queue
+                    .try_send(Message::Record(record.clone()))
+                    .is_err()
+            {
                 lane.counts.queued.fetch_sub(1, Relaxed);
                 lane.counts.queue_full.fetch_add(1, Relaxed);
+                lane.counts.books.lost(record);
+            } else {
+                noted |= lane.notes;
             }
         }
+        if !noted {
+            // Nobody will: it is lost, and counted, or nobody writes it down.
+            self.journal.told(record);
+        }
+    }
+
+    /// Says of a record that it is not to be told.
+    pub fn leave_out(&self, record: &Record) {
+        self.journal.told(record);
+    }
+
+    /// Waits until every outlet has written what it was told so far. `false` when one does not within `timeout`.
+    #[must_use]
+    pub fn flush(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let waiting: Vec<_> = self
+            .lanes
+            .iter()
+            .map(|lane| {
+                let (say, said) = mpsc::sync_channel(1);
+                let mut message = Message::Flush(say);
+                // A full queue empties, or its outlet does not move at all.
+                while let Err(error) = lane.queue.try_send(message) {
+                    let mpsc::TrySendError::Full(back) = error else {
+                        return None;
+                    };
+                    if Instant::now() >= deadline {
+                        return None;
+                    }
+                    message = back;
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Some(said)
+            })
+            .collect();
+        waiting.into_iter().all(|said| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            said.is_some_and(|said| said.recv_timeout(left).is_ok())
+        })
     }
 
     /// Each outlet's losses.
@@ -132,6 +208,15 @@ impl Outlets {
         ]
     }
 
+    /// What each outlet was given and lost, by kind of record.
+    #[must_use]
+    pub fn books(&self) -> Vec<OutletBooks> {
+        self.lanes
+            .iter()
+            .flat_map(|lane| lane.counts.books.tell(lane.name))
+            .collect()
+    }
+
     /// Writes everything that is queued and ends the threads. One that does not end within five seconds is left
     /// behind, with an error in the log: the daemon must not hang on a pipe that nobody reads.
     pub fn close(self) {
@@ -143,6 +228,7 @@ impl Outlets {
                 |Lane {
                      name,
                      queue,
+                     notes: _,
                      counts,
                      done,
                      thread,
@@ -173,17 +259,25 @@ impl Outlets {
 struct Worker<O> {
     outlet: O,
     counts: Arc<Counts>,
+    /// For what an outlet that notes by itself could not take.
+    journal: Option<JournalCell>,
 }
 
 impl<O: Outlet> Worker<O> {
-    fn run(mut self, records: &Receiver<Record>) {
+    fn run(mut self, records: &Receiver<Message>) {
         let mut next_flush = Instant::now() + FLUSH_INTERVAL;
         loop {
             let wait = next_flush.saturating_duration_since(Instant::now());
             let now = match records.recv_timeout(wait) {
-                Ok(record) => {
+                Ok(Message::Flush(say)) => {
+                    self.flush();
+                    let _ = say.send(());
+                    false
+                }
+                Ok(Message::Record(record)) => {
                     self.take(&record);
-                    matches!(record, Record::Alert(_)) || Instant::now() >= next_flush
+                    matches!(record, Record::Alert(_) | Record::HostAlert(_))
+                        || Instant::now() >= next_flush
                 }
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -200,6 +294,10 @@ impl<O: Outlet> Worker<O> {
         self.counts.queued.fetch_sub(1, Relaxed);
         if let Err(error) = self.outlet.record(record) {
             self.counts.write_failed.fetch_add(1, Relaxed);
+            if let Some(journal) = &self.journal {
+                journal.told(record);
+            }
+            self.counts.books.lost(record);
             self.failed(&error);
         }
     }

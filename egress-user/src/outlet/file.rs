@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use crate::model::Target;
+
 /// An append-only file with its rotated predecessors `PATH.1` (the newest) to `PATH.keep`.
 #[derive(Debug)]
 pub(super) struct RotatingFile {
@@ -16,6 +18,7 @@ pub(super) struct RotatingFile {
     file: File,
     /// Bytes in the file; `None` where size means nothing (`/dev/null`).
     size: Option<u64>,
+    id: (u64, u64),
 }
 
 impl RotatingFile {
@@ -24,13 +27,16 @@ impl RotatingFile {
     /// # Errors
     /// When it cannot be opened, is a symbolic link, or is neither a regular file nor a character device.
     pub fn open(path: &Path, limit: u64, keep: u32) -> io::Result<Self> {
-        let (file, size) = open(path)?;
+        // Absolute, so that another daemon finds it too.
+        let path = std::path::absolute(path)?;
+        let (file, size, id) = open(&path)?;
         Ok(Self {
-            path: path.to_owned(),
+            path,
             limit,
             keep,
             file,
             size,
+            id,
         })
     }
 
@@ -38,6 +44,15 @@ impl RotatingFile {
     pub fn room(&self) -> u64 {
         self.size
             .map_or(u64::MAX, |size| self.limit.saturating_sub(size))
+    }
+
+    /// The file, which now ends in a line of which `begun` bytes are there. `None` where lines do not stay (`/dev/null`).
+    pub fn target(&self, begun: u64) -> Option<Target<'_>> {
+        Some(Target {
+            path: &self.path,
+            id: self.id,
+            from: self.size?.saturating_sub(begun),
+        })
     }
 
     /// Moves the file to `PATH.1`, and those before it one up; begins a new one. Only between lines.
@@ -78,7 +93,7 @@ impl RotatingFile {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        (self.file, self.size) = open(&self.path)?;
+        (self.file, self.size, self.id) = open(&self.path)?;
         Ok(())
     }
 }
@@ -95,7 +110,7 @@ impl Write for RotatingFile {
     }
 }
 
-fn open(path: &Path) -> io::Result<(File, Option<u64>)> {
+fn open(path: &Path) -> io::Result<(File, Option<u64>, (u64, u64))> {
     let mut file = OpenOptions::new()
         .read(true)
         .append(true)
@@ -109,8 +124,9 @@ fn open(path: &Path) -> io::Result<(File, Option<u64>)> {
         )
         .open(path)?;
     let metadata = file.metadata()?;
+    let id = (metadata.dev(), metadata.ino());
     if metadata.file_type().is_char_device() {
-        return Ok((file, None));
+        return Ok((file, None, id));
     }
     if !metadata.is_file() {
         return Err(io::Error::new(
@@ -128,5 +144,5 @@ fn open(path: &Path) -> io::Result<(File, Option<u64>)> {
             size += 1;
         }
     }
-    Ok((file, Some(size)))
+    Ok((file, Some(size), id))
 }

@@ -2,6 +2,7 @@
 //!
 //! In: records. Out: one JSON object a line, as [`super::ecs`] has it.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd as _;
@@ -9,8 +10,9 @@ use std::path::Path;
 
 use super::ecs::Document;
 use super::file::RotatingFile;
-use super::{Host, Outlet};
-use crate::model::Record;
+use super::{Host, JournalCell, Outlet};
+use crate::model::{Record, Told};
+use egress_common::state::INTENTS;
 
 /// From this many bytes on, lines are written without waiting for the flush.
 const WRITE_AT: usize = 64 << 10;
@@ -24,10 +26,14 @@ pub struct Jsonl {
     target: Target,
     /// The line that is being made.
     line: Vec<u8>,
-    /// Whole lines, the first of which may be partly written (see `torn`).
+    /// Whole lines, the first of which may be partly written (see `begun`).
     held: Vec<u8>,
-    /// The last write ended within a line.
-    torn: bool,
+    /// What they tell, each with where its line ends in `held`.
+    tells: VecDeque<(usize, Told)>,
+    /// Where that is noted once it is written.
+    journal: JournalCell,
+    /// Bytes of the last line that are written, when its end is not.
+    begun: u64,
     /// What went wrong since the last flush, to be told by it.
     trouble: Option<io::Error>,
 }
@@ -74,9 +80,18 @@ impl Jsonl {
             target,
             line: Vec::new(),
             held: Vec::new(),
-            torn: false,
+            tells: VecDeque::new(),
+            journal: JournalCell::default(),
+            begun: 0,
             trouble: None,
         }
+    }
+
+    /// With a journal in which it notes what is written.
+    #[must_use]
+    pub fn noting(mut self, journal: JournalCell) -> Self {
+        self.journal = journal;
+        self
     }
 
     /// Writes what is held, rotating between lines. What could not be written stays.
@@ -88,10 +103,10 @@ impl Jsonl {
             if left.is_empty() {
                 break rotated;
             }
-            let (target, take): (&mut dyn Write, _) = match &mut self.target {
-                Target::Stdout(stdout) => (stdout, left.len()),
+            let take = match &mut self.target {
+                Target::Stdout(_) => left.len(),
                 Target::File(file) => {
-                    let mut take = fitting(left, self.torn, file.room());
+                    let mut take = fitting(left, self.begun > 0, file.room());
                     if take == 0 && rotated.is_ok() {
                         rotated = file.rotate();
                         take = fitting(left, false, file.room());
@@ -100,21 +115,76 @@ impl Jsonl {
                         // No rotation to be had, or a line larger than the limit: rather too large than lost.
                         take = first_line(left);
                     }
-                    (file, take)
+                    take
                 }
             };
-            match target.write(left.get(..take).unwrap_or(left)) {
+            let take = self.intend(written, take);
+            let lines = left.get(..take).unwrap_or(left);
+            let done = match &mut self.target {
+                Target::Stdout(stdout) => stdout.write(lines),
+                Target::File(file) => file.write(lines),
+            };
+            match done {
                 Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
+                    let chunk = lines.get(..count).unwrap_or(lines);
+                    let end = chunk.iter().rposition(|byte| *byte == b'\n');
+                    self.begun = match end {
+                        Some(end) => (chunk.len() - end - 1) as u64,
+                        None => self.begun + chunk.len() as u64,
+                    };
                     written += count;
-                    self.torn = self.held.get(written - 1) != Some(&b'\n');
+                    self.note(written);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => break Err(error),
             }
         };
         self.held.drain(..written);
+        for (end, _) in &mut self.tells {
+            *end -= written;
+        }
         result
+    }
+
+    /// Notes what the next `take` bytes will tell, and returns how many of them the journal has room for.
+    fn intend(&self, written: usize, take: usize) -> usize {
+        let Target::File(file) = &self.target else {
+            return take;
+        };
+        let Some(target) = file.target(self.begun) else {
+            return take;
+        };
+        let (mut limit, mut last, mut counters) = (written + take, written, 0);
+        let mut count = 0;
+        for (end, told) in &self.tells {
+            counters += usize::from(matches!(told, Told::Counters(..)));
+            if *end > limit {
+                break;
+            }
+            if count == INTENTS || counters > 1 {
+                limit = last;
+                break;
+            }
+            (count, last) = (count + 1, *end);
+        }
+        let size = target.from + self.begun;
+        self.journal.with(|journal| {
+            let tells = self.tells.iter().take(count);
+            journal.intend(
+                target,
+                &mut tells.map(|(end, told)| (size + (*end - written) as u64, told)),
+            );
+        });
+        limit - written
+    }
+
+    /// Notes what is told by the lines up to `written`.
+    fn note(&mut self, written: usize) {
+        while let Some((_, told)) = self.tells.pop_front_if(|(end, _)| *end <= written) {
+            self.journal.with(|journal| journal.told(&told));
+        }
+        self.journal.with(|journal| journal.done());
     }
 }
 
@@ -157,16 +227,23 @@ impl Outlet for Jsonl {
             ));
         }
         self.held.extend_from_slice(&self.line);
+        if let Some(told) = Told::by(record) {
+            self.tells.push_back((self.held.len(), told));
+        }
         if self.held.len() >= WRITE_AT && self.trouble.is_none() {
             self.trouble = self.write().err();
         }
         Ok(())
     }
 
+    fn notes(&self) -> bool {
+        true
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         let before = self.trouble.take();
         if let Target::File(file) = &mut self.target
-            && !self.torn
+            && self.begun == 0
         {
             file.reopen_if_moved()?;
         }

@@ -8,6 +8,7 @@ use std::io;
 
 use crate::model::Record;
 
+mod books;
 pub mod console;
 mod convert;
 pub mod ecs;
@@ -15,6 +16,7 @@ mod fan;
 mod file;
 mod host;
 pub mod http;
+mod journal;
 mod jsonl;
 pub mod metrics;
 #[cfg(test)]
@@ -25,6 +27,7 @@ mod words;
 
 pub use fan::{Outlets, QUEUE_CAPACITY, QUEUE_RESERVE, Status};
 pub use host::Host;
+pub use journal::JournalCell;
 pub use jsonl::Jsonl;
 
 /// A way out for records.
@@ -37,6 +40,11 @@ pub trait Outlet: Send {
     /// # Errors
     /// When the record could not be taken: it is lost, and counted by the caller.
     fn record(&mut self, record: &Record) -> io::Result<()>;
+
+    /// Whether it notes by itself what it has told, when that is written. Otherwise a record is told when it is taken.
+    fn notes(&self) -> bool {
+        false
+    }
 
     /// Writes what is held. Called once a second, at once after an alert, and at the end.
     ///

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Access, Alert, Attribution, Clock, Container, Coverage, Destination, Direction, FileAccess,
-    FileEvidence, FileId, FileRef, Flow, FlowDelta, FlowId, Health, HookState, HookStatus,
-    Identity, Job, JobId, Ledger, LostDetail, Process, ProcessKey, Reason, Record, Rule, Scheduler,
-    Scope, Script, Signal, SignalKind, Stdio, Text, Transport,
+    Access, Alert, Attribution, BlindKind, BlindUse, Clock, Container, Coverage, CoverageEvidence,
+    CoverageLoss, Destination, DeviceState, Direction, Events, FileAccess, FileEvidence, FileId,
+    FileRef, Flow, FlowDelta, FlowId, Gap, GapReason, Health, HookState, HookStatus, HostAlert,
+    Identity, Interface, Interfaces, Job, JobId, Ledger, LostDetail, Mark, NameSource, Named,
+    OutletBooks, Process, ProcessKey, Reason, Record, Rule, Scheduler, Scope, Script, Signal,
+    SignalKind, Stdio, Text, Transmitted, Transport,
 };
 use crate::outlet::Host;
 
@@ -104,6 +106,11 @@ pub(crate) fn destination() -> Arc<Destination> {
         transport: Transport::TCP,
         scope: Scope::Public,
         domain: Some("drop.example\u{202e}".into()),
+        name: Some(Named {
+            source: NameSource::TlsSni,
+            shared: false,
+            dns: Some("other.example\x1b".into()),
+        }),
     })
 }
 
@@ -121,8 +128,11 @@ pub(crate) fn flow_of(executable: &str, wire_bytes: u64, attribution: Attributio
             owner: Some(process.key),
             owner_name: Text::from(HOSTILE),
             owner_uid: Some(1000),
+            owner_gid: None,
+            owner_login: None,
             owner_exec: Some(1),
             cgroup_id: 99,
+            cgroup_path: Text::default(),
             netns: 4_026_531_840,
             local: Some("[::ffff:198.51.100.2]:50000".parse().unwrap()),
             remote: Some("203.0.113.9:443".parse().unwrap()),
@@ -137,6 +147,7 @@ pub(crate) fn flow_of(executable: &str, wire_bytes: u64, attribution: Attributio
             wire_bytes,
             wire_packets: 3,
             rx_bytes: 10,
+            mark: Mark::default(),
         },
         process: owned.then(|| Arc::new(process)),
         job: owned.then(job),
@@ -177,6 +188,22 @@ pub(crate) fn file_opened() -> Record {
     }
 }
 
+pub(crate) fn blind_spot(process: Option<Arc<Process>>) -> Record {
+    Record::Blind {
+        at: 5_600_000_000,
+        using: Arc::new(BlindUse {
+            process: self::process().key,
+            kind: BlindKind::PacketRing,
+            operation: "setsockopt(SOL_PACKET, PACKET_TX_RING)".into(),
+            why: "frames are sent from shared memory",
+            opens_file: false,
+            netns: 4_026_531_840,
+        }),
+        job: process.as_ref().map(|_| job()),
+        process,
+    }
+}
+
 pub(crate) fn alert() -> Record {
     let signal = |kind, holds, value, baseline| Signal {
         kind,
@@ -212,7 +239,52 @@ pub(crate) fn alert() -> Record {
         rx_bytes: 4_000,
         first: 5_000_000_000,
         last: 8_000_000_000,
-        coverage: Coverage::Full,
+        blind: vec![BlindKind::IoUring, BlindKind::RawSocket],
+        coverage: Coverage::Degraded,
+    }))
+}
+
+/// One device of a hostile name, and others.
+fn interfaces() -> Interfaces {
+    let transmitted = Transmitted {
+        tx_bytes: 1_290,
+        tx_packets: 12,
+        bytes: [1_000, 100, 52, 60, 42, 0],
+        packets: [10, 1, 1, 1, 1, 0],
+        framing: 6,
+        unseen: 50,
+        uncounted: 20,
+    };
+    Interfaces {
+        devices: vec![Interface {
+            netns: 4_026_531_840,
+            ifindex: 2,
+            name: HOSTILE.into(),
+            kind: Text::default(),
+            state: DeviceState::Compared,
+            transmitted,
+        }],
+        others: 1,
+        other: Transmitted::default(),
+        total: transmitted,
+        namespaces: 1,
+        hidden_namespaces: 1,
+    }
+}
+
+pub(crate) fn host_alert() -> Record {
+    Record::HostAlert(Arc::new(HostAlert {
+        id: "alert-2".into(),
+        at: 9_500_000_000,
+        score: 70,
+        techniques: vec!["T1562.006"],
+        evidence: vec![CoverageEvidence {
+            kind: CoverageLoss::Unseen,
+            value: 4_096.0,
+            threshold: 1_024.0,
+            since: 8_500_000_000,
+            sentence: "4096 bytes left that no hook saw.".into(),
+        }],
     }))
 }
 
@@ -229,8 +301,12 @@ pub(crate) fn health_of(total: u64) -> Health {
     Health {
         at: 10_000_000_000,
         started: 1_000_000_000,
+        attached: 500_000_000,
+        epoch: 0,
+        counted: Default::default(),
         wire_bytes: ledger(total),
         app_bytes: ledger(total / 2),
+        interfaces: Some(interfaces()),
         hooks: vec![
             HookStatus {
                 hook: "send",
@@ -252,14 +328,47 @@ pub(crate) fn health_of(total: u64) -> Health {
             cause: "ring_full",
             count: 3,
         }],
+        blind: BTreeMap::from([(BlindKind::XdpSocket, 2)]),
+        events: vec![Events {
+            kind: "file",
+            seen: 100,
+            told: 40,
+            repeated: 30,
+            filtered: 20,
+            lost: 10,
+        }],
+        outlets: vec![OutletBooks {
+            outlet: "jsonl",
+            record: "flow",
+            given: 50,
+            lost: 7,
+            lost_app_bytes: 700,
+            lost_wire_bytes: 1000,
+        }],
         coverage: Coverage::Degraded,
         live_flows: 5,
         live_processes: 120,
+        live_names: 30,
     }
 }
 
 pub(crate) fn health() -> Record {
     Record::Health(Arc::new(health_of(1_000_001)))
+}
+
+pub(crate) fn gap() -> Record {
+    Record::Gap(Arc::new(Gap {
+        start: 4_000_000_000,
+        end: 9_500_000_000,
+        reason: GapReason::Upgrade,
+        blind_ns: 2_000_000,
+        missing: vec!["recv"],
+        lost: vec![LostDetail {
+            kind: "file",
+            cause: "ring_full",
+            count: 7,
+        }],
+    }))
 }
 
 /// One of each kind, and the poor ones: no process, no address.
@@ -276,7 +385,11 @@ pub(crate) fn all() -> Vec<Record> {
         Record::Flow(Arc::new(orphan)),
         exec(),
         file_opened(),
+        blind_spot(Some(process())),
+        blind_spot(None),
         alert(),
+        host_alert(),
         health(),
+        gap(),
     ]
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 
-use crate::model::{ProcessKey, Text, Transport};
+use crate::model::{ProcessKey, Text, Transport, is_harmless};
 
 /// Serialized as the string that `Display` gives.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,21 @@ impl fmt::Display for Escaped<'_> {
             f.write_str(self.0)
         } else {
             Text::from(self.0).fmt(f)
+        }
+    }
+}
+
+/// A name that `lineage` has made harmless already, shown as it is: systemd writes `\x2d` itself, and whoever looks for
+/// that unit writes it so too.
+#[derive(Clone, Copy, Debug)]
+pub struct Harmless<'a>(pub &'a str);
+
+impl fmt::Display for Harmless<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_harmless(self.0) {
+            f.write_str(self.0)
+        } else {
+            Escaped(self.0).fmt(f)
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::shown::Escaped;
-use crate::model::{Alert, Destination, Job, Rule, Scheduler};
+use super::shown::{Escaped, Harmless};
+use crate::model::{Alert, Destination, HostAlert, Job, Rule, Scheduler};
 
 /// A rule's name for people.
 pub(super) fn rule_name(rule: Rule) -> &'static str {
@@ -20,6 +20,11 @@ pub(super) fn rule_id(rule: Rule) -> &'static str {
         Rule::SensitiveBulkTransfer => "sensitive_bulk_transfer",
     }
 }
+
+/// The rule of alerts about what can be seen here, for machines.
+pub(super) const COVERAGE_ID: &str = "coverage";
+/// The same for people.
+pub(super) const COVERAGE_NAME: &str = "Coverage dropped";
 
 /// Kind and name of a scheduler.
 pub(super) fn scheduler(scheduler: &Scheduler) -> (&'static str, Option<&str>) {
@@ -69,7 +74,7 @@ impl fmt::Display for What<'_> {
         match scheduler(&self.0.scheduler) {
             ("none", _) => Ok(()),
             (kind, None) => write!(f, " ({kind})"),
-            (kind, Some(name)) => write!(f, " ({kind}: {})", Escaped(name)),
+            (kind, Some(name)) => write!(f, " ({kind}: {})", Harmless(name)),
         }
     }
 }
@@ -132,7 +137,28 @@ impl fmt::Display for AlertSentence<'_> {
                 write!(f, " and {} more sensitive files", sensitive - 1)?;
             }
         }
+        for (at, kind) in alert.blind.iter().enumerate() {
+            let before = if at == 0 {
+                "; seen only in part: it uses"
+            } else {
+                ","
+            };
+            write!(f, "{before} {}", kind.name())?;
+        }
         Ok(())
+    }
+}
+
+/// An alert about what can be seen here, in one paragraph.
+pub(super) struct HostAlertSentence<'a>(pub &'a HostAlert);
+
+impl fmt::Display for HostAlertSentence<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{COVERAGE_NAME}, score {}:", self.0.score)?;
+        self.0
+            .evidence
+            .iter()
+            .try_for_each(|part| write!(f, " {}", part.sentence))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What records, metrics and the live view call things: one word for each, in one place.
 
-use crate::model::{Attribution, Coverage, Direction, HookState, Reason, Scope};
+use crate::model::{Attribution, Coverage, Direction, HookState, NameSource, Reason, Scope};
 
 /// A scope's name.
 pub(super) fn scope(scope: &Scope) -> &str {
@@ -9,6 +9,7 @@ pub(super) fn scope(scope: &Scope) -> &str {
         Scope::Link => "link",
         Scope::Private => "private",
         Scope::Public => "public",
+        Scope::Vm => "vm",
         Scope::Named(name) => name,
     }
 }
@@ -20,6 +21,16 @@ pub(super) fn direction(direction: Direction) -> &'static str {
         Direction::Accepted => "accepted",
         Direction::Listening => "listening",
         Direction::Unknown => "unknown",
+    }
+}
+
+/// What a name's source is called.
+pub(super) fn name_source(source: NameSource) -> &'static str {
+    match source {
+        NameSource::TlsSni => "tls_sni",
+        NameSource::QuicSni => "quic_sni",
+        NameSource::Dns => "dns",
+        NameSource::HttpsHint => "https_hint",
     }
 }
 

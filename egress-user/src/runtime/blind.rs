@@ -1,48 +1,76 @@
 //! What no hook of ours sees, and whether it is in use on this host now.
 
 use std::fs;
-use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
-use crate::model::BlindSpot;
+use crate::model::{BlindKind, BlindSpot, BlindUser};
+use crate::sensor::uses::uses;
 
 /// Every blind spot, with what can be told of its use from `/proc`.
 #[must_use]
 pub fn spots() -> Vec<BlindSpot> {
+    let mut uses = uses(Path::new("/proc"));
+    let blind = !uses.gaps.is_empty();
     let spot = |name: &str, in_use, why: &str| BlindSpot {
         name: name.into(),
         in_use,
+        by: Vec::new(),
         why: why.into(),
     };
+    let xdp_sockets = uses.xdp_sockets;
+    let mut found = |kind: BlindKind, why: &str| {
+        let holders = uses.by_kind.remove(&kind).unwrap_or_default();
+        let known = !holders.is_empty() || (kind == BlindKind::XdpSocket && xdp_sockets > 0);
+        BlindSpot {
+            name: kind.name().into(),
+            // Not found does not mean not there, if some processes could not be looked at.
+            in_use: known.then_some(true).or((!blind).then_some(false)),
+            by: holders
+                .into_iter()
+                .map(|holder| BlindUser {
+                    pid: holder.process.tgid,
+                    name: holder.name,
+                    netns: holder.netns,
+                })
+                .collect(),
+            why: why.into(),
+        }
+    };
     vec![
+        found(
+            BlindKind::IoUring,
+            "sends are counted; files opened and sockets made by it, and its commands to devices, are told by their operation only",
+        ),
+        found(
+            BlindKind::PacketSocket,
+            "frames are counted when a call sends them, but not at the IP layer: no wire bytes, and no destination",
+        ),
+        found(
+            BlindKind::PacketRing,
+            "frames lie in shared memory: what is received is not counted, what is sent by what the call that starts it returns",
+        ),
+        found(
+            BlindKind::XdpSocket,
+            "frames go from shared memory to the device, past sockets, IP and traffic control: only the interface's own counters have them",
+        ),
+        found(
+            BlindKind::RawSocket,
+            "raw sockets are counted; the addresses in their packets can be forged",
+        ),
+        spot(
+            "vsock",
+            None,
+            "bytes to a virtual machine or its host are counted as they are sent; there are no IP packets",
+        ),
         spot(
             "encrypted",
             None,
-            "what is sent is not read: only how much, by whom, from which files and where to",
+            "what is sent is not read: only how much, by whom, from which files and where to, by which name (not with encrypted DNS and ECH)",
         ),
         spot(
             "forwarded",
             forwards(),
-            "packets that this host routes for others have no socket: they are in the interface's counters only",
-        ),
-        spot(
-            "af_xdp",
-            None,
-            "AF_XDP sockets write frames past the socket layer and the IP layer",
-        ),
-        spot(
-            "packet_ring",
-            lists("/proc/net/packet"),
-            "AF_PACKET frames are counted when sent by a call, but not at the IP layer; a transmit ring's frames are not told by every kernel",
-        ),
-        spot(
-            "raw_socket",
-            lists("/proc/net/raw"),
-            "raw sockets are counted; the source address in their packets can be forged",
-        ),
-        spot(
-            "io_uring",
-            io_uring(),
-            "sends by io_uring are counted; files it opens are not told, because no open call is made",
+            "packets that this host routes for others have no socket: the ledger has them at each device, as forwarded",
         ),
         spot(
             "kernel_module",
@@ -50,13 +78,6 @@ pub fn spots() -> Vec<BlindSpot> {
             "a loaded kernel module can send, and hide, without any hook being called",
         ),
     ]
-}
-
-/// Whether a table of sockets in `/proc` has a line behind its heading.
-fn lists(path: &str) -> Option<bool> {
-    fs::read_to_string(path)
-        .ok()
-        .map(|table| table.lines().count() > 1)
 }
 
 fn forwards() -> Option<bool> {
@@ -72,26 +93,4 @@ fn forwards() -> Option<bool> {
         (None, None) => None,
         (four, six) => Some(four.unwrap_or(false) || six.unwrap_or(false)),
     }
-}
-
-/// Whether a process has an `io_uring` open.
-fn io_uring() -> Option<bool> {
-    let processes = fs::read_dir("/proc").ok()?;
-    let mut seen = false;
-    for process in processes
-        .flatten()
-        .filter(|entry| entry.file_name().as_bytes().iter().all(u8::is_ascii_digit))
-    {
-        let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else {
-            continue;
-        };
-        seen |= descriptors.flatten().any(|descriptor| {
-            fs::read_link(descriptor.path())
-                .is_ok_and(|target| target.as_os_str().as_bytes() == b"anon_inode:[io_uring]")
-        });
-        if seen {
-            break;
-        }
-    }
-    Some(seen)
 }

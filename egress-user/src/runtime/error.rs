@@ -8,6 +8,7 @@ use crate::outlet::http::BindError;
 use crate::sensor::SensorError;
 use crate::sensor::cgroups::CgroupError;
 use crate::sensor::fields::FieldsError;
+use crate::sensor::keep::left::LeftError;
 
 /// A failure of `run`, `doctor` or `unload`. Each message says what happened, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,9 @@ pub enum RunError {
         /// Its pid, when it told.
         pid: Option<u32>,
     },
+    /// What an earlier daemon left cannot be taken over.
+    #[error(transparent)]
+    Left(#[from] LeftError),
     /// The port is taken, or cannot be used.
     #[error(transparent)]
     PortTaken(#[from] BindError),

@@ -11,6 +11,7 @@ mod flow_records;
 mod origins;
 mod pipeline;
 mod unload;
+mod waiting;
 
 pub use daemon::run;
 pub use doctor::doctor;

@@ -10,12 +10,13 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags, openat, statx
 
 use super::bounded::BoundedMap;
 use super::pid_dir::{self, PidDir};
-use crate::model::{BootTime, Text};
+use crate::model::{BootTime, ProcessKey, Text};
 
 /// Inode number, and so id, of the root of the one cgroup2 hierarchy (kernfs numbers its nodes from 1, `fs/kernfs/dir.c`).
 const HOST_ROOT_ID: u64 = 1;
-/// Least time between two walks over the tree, ns.
-const WALK_INTERVAL_NS: u64 = 100_000_000;
+/// Least time between two walks over the tree, ns. Below the usual drain interval, so that each drain may walk once: what
+/// a walk that is not due would have found is never looked for again.
+const WALK_INTERVAL_NS: u64 = 50_000_000;
 /// Most cgroups looked at in one walk.
 const WALK_MAX: usize = 100_000;
 
@@ -167,7 +168,7 @@ fn cgroup2_mounts(mountinfo: &[u8]) -> Vec<(&[u8], PathBuf)> {
 }
 
 /// mountinfo writes space, tab, newline and backslash as `\ooo` (octal).
-fn unescape(field: &[u8]) -> Vec<u8> {
+pub(super) fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, tail)) = rest.split_first() {
@@ -214,26 +215,36 @@ impl CgroupPaths {
     /// The path of a cgroup below the root (`/` for the root itself), empty when not known.
     ///
     /// An id not seen before is first looked for where process `member` is now (one small file to read), then in the whole
-    /// tree, at most once in 100 ms of `now`. Whatever the walk meets is remembered.
+    /// tree, at most once in 50 ms of `now`. Whatever the walk meets is remembered.
     pub fn path(&mut self, root: &CgroupRoot, id: u64, member: Option<u32>, now: BootTime) -> Text {
+        let path = self.find(root, id, member, now);
+        self.unknown += u64::from(path.is_none());
+        path.unwrap_or_default()
+    }
+
+    /// As [`Self::path`], of whom the answer would only refine: no answer is not counted.
+    pub fn find(
+        &mut self,
+        root: &CgroupRoot,
+        id: u64,
+        member: Option<u32>,
+        now: BootTime,
+    ) -> Option<Text> {
         if let Some(path) = self.paths.get(id) {
-            return path.clone();
+            return Some(path.clone());
         }
         if id == 0 || self.gone.get(id).is_some() {
-            self.unknown += 1;
-            return Text::default();
+            return None;
         }
         let found = member.and_then(|tgid| path_of_member(root, id, tgid));
         if let Some(path) = found {
             self.paths.insert(id, path.clone());
-            return path;
+            return Some(path);
         }
         let due = self
             .walked_at
             .is_none_or(|at| now.abs_diff(at) >= WALK_INTERVAL_NS);
-        let path = if due { self.walk(root, id, now) } else { None };
-        self.unknown += u64::from(path.is_none());
-        path.unwrap_or_default()
+        if due { self.walk(root, id, now) } else { None }
     }
 
     /// Questions that had no answer, since the beginning.
@@ -265,10 +276,36 @@ impl CgroupPaths {
     }
 }
 
+/// Whether this host has cgroup v1 hierarchies beside cgroup2. There a container may be known by those alone: runc and
+/// what builds on it leave its cgroup2 membership as it was.
+#[must_use]
+pub fn is_hybrid() -> bool {
+    let own = PidDir::open(Path::new("/proc"), std::process::id());
+    own.and_then(|own| own.read("cgroup", pid_dir::CGROUP))
+        .is_ok_and(|cgroup| cgroup.split(|byte| *byte == b'\n').any(is_v1))
+}
+
+/// Whether a line of `/proc/PID/cgroup` is of a v1 hierarchy; those have numbers from 1 on.
+fn is_v1(line: &[u8]) -> bool {
+    !line.is_empty() && !line.starts_with(b"0:")
+}
+
+/// The paths of a process in v1 hierarchies ([`pid_dir::cgroup1_paths`]); `None` when it has ended, also when its pid
+/// was given to another meanwhile.
+#[must_use]
+pub fn v1_paths(process: ProcessKey) -> Option<Vec<Text>> {
+    let directory = PidDir::open(Path::new("/proc"), process.tgid).ok()?;
+    let cgroup = directory.read("cgroup", pid_dir::CGROUP).ok()?;
+    // The same to the clock tick, to which `/proc` cuts it.
+    let began = directory.key().ok()?.start_ns;
+    let late = process.start_ns.checked_sub(began)?;
+    (late < pid_dir::tick_ns()).then(|| pid_dir::cgroup1_paths(&cgroup))
+}
+
 /// Where a process is, if that is the cgroup that was asked for.
 fn path_of_member(root: &CgroupRoot, id: u64, tgid: u32) -> Option<Text> {
     let process = PidDir::open(Path::new("/proc"), tgid).ok()?;
-    let path = pid_dir::cgroup2_path(&process.read("cgroup", pid_dir::SMALL).ok()?)?;
+    let path = pid_dir::cgroup2_path(&process.read("cgroup", pid_dir::CGROUP).ok()?)?;
     (root.id_of(path.as_bytes()) == Some(id)).then_some(path)
 }
 

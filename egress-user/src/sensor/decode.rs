@@ -3,14 +3,16 @@
 //! The kernel side and this one are built together, but the ring is memory, and its records hold what processes
 //! wrote: nothing in them is taken for granted. No unsafe code: the records are plain integers (`zerocopy`).
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
 use egress_common::records::{self, FileIdentity, Header};
 use rustix::fs::FileType;
 use zerocopy::FromBytes;
 
 use super::paths::{components_to_path, split_args, until_nul};
 use crate::model::{
-    Access, BootTime, Event, Exec, FileAccess, FileId, FileRef, Identity, Observation, Origin,
-    ProcessKey, Stdio, Text,
+    Access, BootTime, Event, Exec, FileAccess, FileId, FileRef, Identity, NameKind, NamePayload,
+    Observation, Origin, ProcessKey, Stdio, Text,
 };
 
 /// Why a record makes no sense.
@@ -27,6 +29,12 @@ pub enum DecodeError {
     UnknownKind {
         /// `Header::kind`.
         kind: u16,
+    },
+    /// Not a blind spot that the kernel side tells.
+    #[error("a blind-spot record of {what} says nothing that is told")]
+    UnknownUse {
+        /// `Blind::what`.
+        what: u16,
     },
     /// The parts of the tail claim more bytes than there are.
     #[error("a part of the tail claims {claimed} bytes, but {left} are left")]
@@ -45,6 +53,7 @@ impl DecodeError {
         match self {
             Self::TooShort { .. } => "too_short",
             Self::UnknownKind { .. } => "unknown_kind",
+            Self::UnknownUse { .. } => "unknown_use",
             Self::TailTooShort { .. } => "tail_too_short",
         }
     }
@@ -61,7 +70,7 @@ pub struct FileRecord {
     pub name_id: u64,
 }
 
-/// A record of the process ring. An exec's `cgroup_path` is left empty; `truncated` says that something was cut or
+/// A record of the process ring. An exec's cgroup paths are left empty; `truncated` says that something was cut or
 /// could not be read.
 ///
 /// # Errors
@@ -90,6 +99,11 @@ pub fn process_record(bytes: &[u8]) -> Result<Observation, DecodeError> {
                 process: process(&header),
                 code: exit.code,
             }
+        }
+        records::KIND_BLIND => {
+            let (blind, _) = fixed::<records::Blind>(bytes)?;
+            let unknown = DecodeError::UnknownUse { what: blind.what };
+            Event::Blind(super::blind::use_of(&blind).ok_or(unknown)?)
         }
         kind => return Err(DecodeError::UnknownKind { kind }),
     };
@@ -127,6 +141,47 @@ pub fn file_record(bytes: &[u8]) -> Result<FileRecord, DecodeError> {
     })
 }
 
+/// A record of the name ring. Its `cgroup_path` is left empty.
+///
+/// # Errors
+/// When the bytes are not a whole name record.
+pub fn name_record(bytes: &[u8]) -> Result<Observation, DecodeError> {
+    let (Header { kind, .. }, _) = fixed(bytes)?;
+    if kind != records::KIND_NAME {
+        return Err(DecodeError::UnknownKind { kind });
+    }
+    let (name, tail) = fixed::<records::Name>(bytes)?;
+    let kind = match name.what {
+        records::NAME_DNS_UDP => NameKind::DnsUdp,
+        records::NAME_DNS_TCP => NameKind::DnsTcp,
+        records::NAME_TLS_HELLO => NameKind::TlsHello,
+        records::NAME_QUIC_INITIAL => NameKind::QuicInitial,
+        kind => return Err(DecodeError::UnknownKind { kind }),
+    };
+    let end = |addr: [u8; 16], port: [u8; 2]| {
+        SocketAddr::new(
+            IpAddr::V6(Ipv6Addr::from(addr)).to_canonical(),
+            u16::from_be_bytes(port),
+        )
+    };
+    Ok(Observation {
+        at: name.header.at_ns,
+        event: Event::Name(Box::new(NamePayload {
+            kind,
+            process: (name.header.tgid != 0).then(|| process(&name.header)),
+            cookie: name.cookie,
+            cgroup_id: name.cgroup_id,
+            cgroup_path: Text::default(),
+            netns: name.netns,
+            local: end(name.saddr, name.sport),
+            remote: end(name.daddr, name.dport),
+            seq: name.seq,
+            length: name.length,
+            payload: Tail(tail).take(name.payload_len)?.into(),
+        })),
+    })
+}
+
 fn exec_event(exec: &records::Exec, mut tail: Tail<'_>) -> Result<Exec, DecodeError> {
     let cut = exec.header.flags & records::FLAG_TRUNCATED != 0;
     let unreadable = exec.header.flags & records::FLAG_UNREADABLE != 0;
@@ -160,6 +215,7 @@ fn exec_event(exec: &records::Exec, mut tail: Tail<'_>) -> Result<Exec, DecodeEr
         },
         cgroup_id: exec.cgroup_id,
         cgroup_path: Text::default(),
+        cgroup_v1: None,
         netns: exec.netns,
         mntns: exec.mntns,
         pidns: exec.pidns,

@@ -29,6 +29,9 @@ pub enum SensorError {
         /// Why.
         source: std::io::Error,
     },
+    /// Something that an earlier daemon left cannot be taken over.
+    #[error("pins: {0}")]
+    Pins(String),
     /// An essential hook failed.
     #[error("the hook {hook} ({method}) cannot be attached: {reason}")]
     Attach {

@@ -1,24 +1,33 @@
 //! Slots to flow deltas: what each slot gained since it was last read, and when it can be used again.
+//!
+//! What was read is in this process; what was told is in [`Kept`], and outlives it. A slot is used again only when its
+//! last figures are told, so that a daemon that takes over knows whose they are.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aya::Ebpf;
 use aya::maps::{HashMap as BpfHashMap, Map, MapData, stack::Stack};
 use egress_common::names::{MAP_ACTIVITY, MAP_FLOWS, MAP_FREE_SLOTS, MAP_SLOTS};
 use egress_common::slot::{
-    ADDRESS_BOTH, ADDRESS_NONE, DIRECTION_ACCEPTED, DIRECTION_INITIATED, DIRECTION_LISTENING,
-    FlowKey, KEYED_NO, KEYED_OWNER, Slot, SlotRef, YES,
+    ADDRESS_BOTH, ADDRESS_NONE, AF_PACKET, AF_VSOCK, DIRECTION_ACCEPTED, DIRECTION_INITIATED,
+    DIRECTION_LISTENING, FlowKey, KEYED_NO, KEYED_OWNER, Slot, SlotRef, YES,
 };
 
 use super::SensorError;
+use super::keep::{Kept, Maps};
+use super::live::LiveSlots;
 use super::mapped::Slots;
-use crate::model::{BootTime, Direction, FlowDelta, FlowId, ProcessKey, Text, Transport};
+use crate::model::{
+    BootTime, Direction, Figures, FlowDelta, FlowId, Login, Mark, ProcessKey, Text, Transport,
+};
 
 /// A closed slot stays this long: resets are sent after the close, and counted to it.
 const LINGER: Duration = Duration::from_secs(1);
+/// When slots run short, closed ones do not stay, and retired ones rest this long only: no program runs that long.
+const REST: Duration = Duration::from_millis(100);
 /// A silent slot of a process is taken back after this; its socket gets another when it speaks again.
 const IDLE: Duration = Duration::from_mins(10);
 /// A silent slot that no process claimed (the kernel's own sockets) is taken back after this.
@@ -26,27 +35,8 @@ const IDLE_UNOWNED: Duration = Duration::from_mins(1);
 /// How often silent slots are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// What was taken from a slot so far. Never reset: the slot's counters only grow.
-#[derive(Clone, Copy, Default)]
-struct Taken {
-    app_bytes: u64,
-    app_calls: u64,
-    wire_bytes: u64,
-    wire_packets: u64,
-    rx_bytes: u64,
-}
-
-/// A slot in use.
-struct Live {
-    id: FlowId,
-    cookie: u64,
-    first: BootTime,
-    active: BootTime,
-    owned: bool,
-    /// When the socket closed, and whether that was told.
-    closed: Option<BootTime>,
-    told: bool,
-}
+/// How long a slot waits at most until its last figures are told: an outlet that does not move must not use up the slots.
+const UNTOLD: Duration = Duration::from_secs(10);
 
 /// Reads slots.
 pub struct Flows {
@@ -55,29 +45,78 @@ pub struct Flows {
     keys: BpfHashMap<MapData, FlowKey, SlotRef>,
     // The maps behind the mapping: kept open as long as it is.
     _maps: [MapData; 2],
-    taken: Vec<Taken>,
-    live: HashMap<u32, Live>,
-    by_cookie: HashMap<u64, Vec<u32>>,
-    /// Retired, and from when on they may be handed out again: a program that found one just before may still add to it.
+    /// What was read of each slot. Never reset: the slot's counters only grow.
+    read: Vec<Figures>,
+    kept: Arc<Kept>,
+    /// To be looked at, changed or not: what was there when this daemon took over.
+    found: Vec<u32>,
+    live: LiveSlots,
+    /// Changed, and not read yet: the next last.
+    changed: Vec<u32>,
+    /// Retired, and since when; they are handed out again a while later: a program that found one just before may still add to it.
     retired: VecDeque<(BootTime, u32)>,
     closing: VecDeque<(BootTime, u32)>,
-    next_id: u64,
     next_sweep: BootTime,
     /// Slots that could not be handed back.
     pub stuck: u64,
 }
 
 impl Flows {
-    /// Takes the maps and hands all slots out.
+    /// Takes the maps, which are new, and hands all slots out.
     ///
     /// # Errors
-    /// The object lacks a map, or mapping it failed.
-    pub fn take(ebpf: &mut Ebpf, count: u32) -> Result<Self, SensorError> {
-        let array = |ebpf: &mut Ebpf, name: &'static str| match ebpf.take_map(name) {
+    /// A map is missing, or mapping it failed.
+    pub fn take(maps: &mut impl Maps, count: u32, kept: &Arc<Kept>) -> Result<Self, SensorError> {
+        let mut flows = Self::open(maps, count, kept)?;
+        // Highest first, so that the lowest numbers are on top of the stack.
+        for number in (0..count).rev() {
+            flows
+                .free
+                .push(number, 0)
+                .map_err(|error| SensorError::Load(super::load::describe(&error)))?;
+        }
+        Ok(flows)
+    }
+
+    /// Takes the maps of an earlier daemon over, with what it had not told.
+    ///
+    /// # Errors
+    /// A map is missing, or mapping it failed.
+    pub fn take_over(
+        maps: &mut impl Maps,
+        count: u32,
+        kept: &Arc<Kept>,
+    ) -> Result<Self, SensorError> {
+        let mut flows = Self::open(maps, count, kept)?;
+        for (number, read) in (0..count).zip(&mut flows.read) {
+            *read = kept.figures(number);
+        }
+        for number in 0..count {
+            let Some(slot) = flows.slots.read(number) else {
+                continue;
+            };
+            match kept.retired(number, slot.first_ns) {
+                // Never used.
+                _ if slot.first_ns == 0 => {}
+                // Free, and on the stack.
+                Some(true) => {}
+                // On its way there.
+                Some(false) => {
+                    flows.found.push(number);
+                    flows.closing.push_back((0, number));
+                }
+                None => flows.found.push(number),
+            }
+        }
+        Ok(flows)
+    }
+
+    fn open(maps: &mut impl Maps, count: u32, kept: &Arc<Kept>) -> Result<Self, SensorError> {
+        let mut array = |name: &'static str| match maps.take_map(name) {
             Some(Map::Array(data)) => Ok(data),
             _ => Err(SensorError::Object(name)),
         };
-        let (slots, activity) = (array(ebpf, MAP_SLOTS)?, array(ebpf, MAP_ACTIVITY)?);
+        let (slots, activity) = (array(MAP_SLOTS)?, array(MAP_ACTIVITY)?);
         let mapped =
             Slots::map(slots.fd().as_fd(), activity.fd().as_fd(), count).map_err(|source| {
                 SensorError::Map {
@@ -85,37 +124,66 @@ impl Flows {
                     source,
                 }
             })?;
-        let free = ebpf
+        let free = maps
             .take_map(MAP_FREE_SLOTS)
             .ok_or(SensorError::Object(MAP_FREE_SLOTS))?;
-        let mut free: Stack<_, u32> = free
+        let free = free
             .try_into()
             .map_err(|_| SensorError::Object(MAP_FREE_SLOTS))?;
-        let keys = ebpf
+        let keys = maps
             .take_map(MAP_FLOWS)
             .ok_or(SensorError::Object(MAP_FLOWS))?;
         let keys = keys
             .try_into()
             .map_err(|_| SensorError::Object(MAP_FLOWS))?;
-        // Highest first, so that the lowest numbers are on top of the stack.
-        for number in (0..count).rev() {
-            free.push(number, 0)
-                .map_err(|error| SensorError::Load(super::load::describe(&error)))?;
-        }
         Ok(Self {
             slots: mapped,
             free,
             keys,
             _maps: [slots, activity],
-            taken: vec![Taken::default(); count as usize],
-            live: HashMap::new(),
-            by_cookie: HashMap::new(),
+            read: vec![Figures::default(); count as usize],
+            kept: Arc::clone(kept),
+            found: Vec::new(),
+            live: LiveSlots::default(),
+            changed: Vec::new(),
             retired: VecDeque::new(),
             closing: VecDeque::new(),
-            next_id: 1,
             next_sweep: 0,
             stuck: 0,
         })
+    }
+
+    /// Wire and application bytes that earlier daemons told of all slots. To be asked before the first drain.
+    #[must_use]
+    pub fn told(&self) -> (u64, u64) {
+        self.read.iter().fold((0, 0), |(wire, app), read| {
+            (wire + read.wire_bytes, app + read.app_bytes)
+        })
+    }
+
+    /// Who uses the slots that were found, as the kernel told it: with exact starts. Without figures.
+    #[must_use]
+    pub fn owners(&self) -> Vec<FlowDelta> {
+        let slots = self
+            .found
+            .iter()
+            .filter_map(|number| self.slots.read(*number));
+        slots
+            .filter(|slot| slot.owned == YES)
+            .map(|slot| describe(FlowId(0), &slot))
+            .collect()
+    }
+
+    /// Everything that is not told, of all slots, for the last time: no program uses them any more.
+    pub fn drain_last(&mut self, now: BootTime, mut tell: impl FnMut(FlowDelta)) {
+        for number in 0..u32::try_from(self.read.len()).unwrap_or(u32::MAX) {
+            if let Some(slot) = self.slots.read(number)
+                && slot.first_ns != 0
+                && let Some(delta) = self.take_delta(number, &slot, now)
+            {
+                tell(delta);
+            }
+        }
     }
 
     /// Slots in use.
@@ -124,94 +192,109 @@ impl Flows {
         self.live.len()
     }
 
-    /// Reads every slot that changed, takes closed and silent ones back, and hands the deltas to `tell`.
-    pub fn drain(&mut self, now: BootTime, mut tell: impl FnMut(FlowDelta)) {
-        let mut changed = Vec::new();
-        self.slots.drain_changed(|number| changed.push(number));
-        for number in changed {
+    /// Reads the slots that changed, at most `room` of them, takes closed and silent ones back, and hands the deltas to
+    /// `tell`. Whether more have changed: they are next.
+    pub fn drain(&mut self, now: BootTime, room: usize, mut tell: impl FnMut(FlowDelta)) -> bool {
+        if self.changed.is_empty() {
+            self.changed = std::mem::take(&mut self.found);
+            let changed = &mut self.changed;
+            self.slots.drain_changed(|number| changed.push(number));
+        }
+        let next = self.changed.len().saturating_sub(room);
+        for number in self.changed.split_off(next) {
             if let Some(slot) = self.slots.read(number)
                 && let Some(delta) = self.take_delta(number, &slot, now)
             {
                 tell(delta);
             }
         }
-        self.retire_closed(now, &mut tell);
+        let short = self.runs_short();
+        self.retire_closed(now, short, room, &mut tell);
         if now >= self.next_sweep {
             self.next_sweep = now + nanos(SWEEP);
             self.sweep(now);
         }
-        while let Some((when, number)) = self.retired.front().copied()
-            && when <= now
+        let rest = nanos(if short { REST } else { LINGER });
+        while let Some((since, number)) = self.retired.front().copied()
+            && now.saturating_sub(since) >= rest
         {
+            let told = self.read.get(number as usize) == Some(&self.kept.figures(number));
+            if !told && now < since + rest + nanos(UNTOLD) {
+                break;
+            }
             self.retired.pop_front();
+            self.kept.free(number);
             if self.free.push(number, 0).is_err() {
                 self.stuck += 1;
             }
         }
+        let due = |(when, _): &(BootTime, u32)| *when <= now || self.runs_short();
+        !self.changed.is_empty() || self.closing.front().is_some_and(due)
+    }
+
+    /// Whether a quarter of the slots or less is left to hand out.
+    fn runs_short(&self) -> bool {
+        self.live.len() + self.retired.len() > self.read.len() / 4 * 3
     }
 
     /// What the slot gained. `None` when that is nothing, and nothing ended.
     fn take_delta(&mut self, number: u32, slot: &Slot, now: BootTime) -> Option<FlowDelta> {
-        let taken = self.taken.get_mut(number as usize)?;
-        let (app_bytes, app_calls) = (
-            slot.app_bytes - taken.app_bytes.min(slot.app_bytes),
-            slot.app_calls - taken.app_calls.min(slot.app_calls),
-        );
-        let (wire_bytes, wire_packets) = (
-            slot.wire_bytes - taken.wire_bytes.min(slot.wire_bytes),
-            slot.wire_packets - taken.wire_packets.min(slot.wire_packets),
-        );
-        let rx_bytes = slot.rx_bytes - taken.rx_bytes.min(slot.rx_bytes);
-        *taken = Taken {
+        let read = self.read.get_mut(number as usize)?;
+        let figures = Figures {
             app_bytes: slot.app_bytes,
             app_calls: slot.app_calls,
             wire_bytes: slot.wire_bytes,
             wire_packets: slot.wire_packets,
             rx_bytes: slot.rx_bytes,
         };
+        let gained = figures.since(*read);
+        *read = figures;
 
-        let live = match self.live.entry(number) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                let id = FlowId(self.next_id);
-                self.next_id += 1;
-                self.by_cookie.entry(slot.cookie).or_default().push(number);
-                entry.insert(Live {
-                    id,
-                    cookie: slot.cookie,
-                    first: slot.first_ns,
-                    active: now,
-                    owned: false,
-                    closed: None,
-                    told: false,
-                })
+        let kept = &self.kept;
+        // A flow goes on under its number, also over a restart.
+        let name = || {
+            let known = kept.flow(number);
+            if known != 0 {
+                return FlowId(known);
             }
+            let next = kept.next_flow();
+            kept.set_next_flow(next + 1);
+            kept.set_flow(number, next);
+            FlowId(next)
         };
+        let live = self
+            .live
+            .touch(number, slot.cookie, slot.first_ns, now, name)?;
         live.owned = slot.owned == YES;
-        if app_bytes | app_calls | wire_bytes | wire_packets | rx_bytes != 0 {
+        if gained != Figures::default() {
             live.active = now;
         }
-        let just_closed = slot.closed == YES && live.closed.is_none();
+        let just_closed = slot.closed == YES && live.closed().is_none();
         if just_closed {
-            live.closed = Some(slot.closed_ns);
+            live.close(slot.closed_ns);
             self.closing.push_back((now + nanos(LINGER), number));
         }
-        let tells_end = live.closed.is_some() && !live.told;
+        let tells_end = live.closed().is_some() && !live.told;
         live.told |= tells_end;
-        let (id, first, closed, cookie) = (live.id, live.first, live.closed, live.cookie);
+        let (id, closed) = (live.id, live.closed());
         if just_closed {
-            self.close_others(cookie, number, slot.closed_ns, now);
+            self.close_others(slot.cookie, number, slot.closed_ns, now);
         }
-        if app_bytes | app_calls | wire_bytes | wire_packets | rx_bytes == 0 && !tells_end {
+        if gained == Figures::default() && !tells_end {
             return None;
         }
         Some(FlowDelta {
-            app_bytes,
-            app_calls,
-            wire_bytes,
-            wire_packets,
-            rx_bytes,
-            first,
+            app_bytes: gained.app_bytes,
+            app_calls: gained.app_calls,
+            wire_bytes: gained.wire_bytes,
+            wire_packets: gained.wire_packets,
+            rx_bytes: gained.rx_bytes,
+            mark: Mark {
+                epoch: self.kept.epoch(),
+                slot: number,
+                figures,
+            },
+            first: slot.first_ns,
             last: now,
             closed,
             ..describe(id, slot)
@@ -220,67 +303,77 @@ impl Flows {
 
     /// The other slots of a socket that closed end with it; those taken after the close belong to its next life.
     fn close_others(&mut self, cookie: u64, closed: u32, closed_ns: BootTime, now: BootTime) {
-        for number in self
-            .by_cookie
-            .get(&cookie)
-            .into_iter()
-            .flatten()
-            .copied()
+        let others: Vec<u32> = self
+            .live
+            .of_socket(cookie)
             .filter(|number| *number != closed)
-        {
-            if let Some(live) = self.live.get_mut(&number)
-                && live.closed.is_none()
-                && live.first <= closed_ns
+            .filter(|number| {
+                let slot = self.slots.read(*number);
+                slot.is_some_and(|slot| slot.first_ns <= closed_ns)
+            })
+            .collect();
+        for number in others {
+            if let Some(live) = self.live.get_mut(number)
+                && live.closed().is_none()
             {
-                live.closed = Some(closed_ns);
+                live.close(closed_ns);
                 self.closing.push_back((now + nanos(LINGER), number));
             }
         }
     }
 
-    /// Takes back the slots that closed long enough ago, with their last figures.
-    fn retire_closed(&mut self, now: BootTime, tell: &mut impl FnMut(FlowDelta)) {
-        while let Some((when, number)) = self.closing.front().copied()
-            && when <= now
-        {
-            self.closing.pop_front();
-            self.retire(number, now, tell);
+    /// Takes back the slots that closed long enough ago, at most `room` of them, with their last figures.
+    fn retire_closed(
+        &mut self,
+        now: BootTime,
+        short: bool,
+        room: usize,
+        tell: &mut impl FnMut(FlowDelta),
+    ) {
+        for _ in 0..room {
+            match self.closing.front().copied() {
+                Some((when, number)) if when <= now || short => {
+                    self.closing.pop_front();
+                    self.retire(number, now, tell);
+                }
+                _ => break,
+            }
         }
     }
 
     /// Looks for silent slots.
     fn sweep(&mut self, now: BootTime) {
-        for (number, live) in &mut self.live {
+        for (number, live) in self.live.iter_mut() {
             let limit = if live.owned { IDLE } else { IDLE_UNOWNED };
-            if live.closed.is_none() && now.saturating_sub(live.active) >= nanos(limit) {
-                live.closed = Some(live.active);
-                self.closing.push_back((now, *number));
+            if live.closed().is_none() && now.saturating_sub(live.active) >= nanos(limit) {
+                live.close(live.active);
+                self.closing.push_back((now, number));
             }
         }
     }
 
     fn retire(&mut self, number: u32, now: BootTime, tell: &mut impl FnMut(FlowDelta)) {
         // First stale, then read: what comes later goes to another slot, or, for a program that is in the middle of an
-        // addition, to this slot's next life.
+        // addition, still to this flow: the slot is handed out again only later.
         self.slots.retire(number);
-        if let Some(slot) = self.slots.read(number) {
-            if let Some(delta) = self.take_delta(number, &slot, now) {
-                tell(delta);
-            }
-            if slot.keyed != KEYED_NO {
-                let _ = self.keys.remove(&key(&slot));
+        let Some(slot) = self.slots.read(number) else {
+            return;
+        };
+        if let Some(delta) = self.take_delta(number, &slot, now) {
+            tell(delta);
+        }
+        self.kept.retire(number, slot.first_ns);
+        if slot.keyed != KEYED_NO {
+            let key = key(&slot);
+            // The key may be another slot's by now.
+            let own = self.keys.get(&key, 0);
+            if own.is_ok_and(|reference| reference.number == number + 1) {
+                let _ = self.keys.remove(&key);
             }
         }
-        if let Some(live) = self.live.remove(&number)
-            && let std::collections::hash_map::Entry::Occupied(mut entry) =
-                self.by_cookie.entry(live.cookie)
-        {
-            entry.get_mut().retain(|other| *other != number);
-            if entry.get().is_empty() {
-                entry.remove();
-            }
+        if self.live.retire(number, slot.cookie, slot.first_ns) {
+            self.retired.push_back((now, number));
         }
-        self.retired.push_back((now + nanos(LINGER), number));
     }
 }
 
@@ -322,6 +415,7 @@ fn describe(id: FlowId, slot: &Slot) -> FlowDelta {
             u16::from_be_bytes(port),
         )
     };
+    let known = |id: u32| (id != u32::MAX).then_some(id);
     let listening = slot.direction == DIRECTION_LISTENING;
     let remote =
         (slot.addressed != ADDRESS_NONE && !listening).then(|| end(slot.daddr, slot.dport));
@@ -339,12 +433,22 @@ fn describe(id: FlowId, slot: &Slot) -> FlowDelta {
             Text::default()
         },
         owner_uid: owned.then_some(slot.uid),
+        owner_gid: owned.then_some(slot.gid),
+        owner_login: owned.then_some(Login {
+            uid: known(slot.loginuid),
+            session_id: known(slot.session_id),
+        }),
         owner_exec: owned.then_some(slot.exec_id),
         cgroup_id: if owned { slot.cgroup_id } else { 0 },
+        cgroup_path: Text::default(),
         netns: slot.netns,
         local,
         remote,
-        transport: Transport(slot.protocol),
+        transport: match (slot.family, slot.protocol) {
+            (AF_PACKET, 0) => Transport::PACKET,
+            (AF_VSOCK, _) => Transport::VSOCK,
+            (_, protocol) => Transport(protocol),
+        },
         family: slot.family,
         direction: match slot.direction {
             DIRECTION_INITIATED => Direction::Initiated,
@@ -360,5 +464,9 @@ fn describe(id: FlowId, slot: &Slot) -> FlowDelta {
         wire_bytes: 0,
         wire_packets: 0,
         rx_bytes: 0,
+        mark: Mark::default(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! One daemon on a host: two would count every byte twice.
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use egress_common::names::PROG_WIRE;
 use rustix::fs::{FlockOperation, flock};
 
-const FREED_WITHIN: Duration = Duration::from_secs(1);
+const FREED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Held while a daemon runs.
 #[derive(Debug)]
@@ -25,11 +26,12 @@ pub struct Taken {
 }
 
 impl Guard {
-    /// Becomes the only one. Containers see other files but the same kernel, so that the kernel is asked too.
+    /// Becomes the only one. Containers see other files but the same kernel, so that the kernel is asked too: a program
+    /// that is not among the `pinned` ones is held by a daemon.
     ///
     /// # Errors
     /// Somebody else runs.
-    pub fn acquire(lock: &Path) -> Result<Self, Taken> {
+    pub fn acquire(lock: &Path, pinned: &BTreeSet<u32>) -> Result<Self, Taken> {
         // For root only: whoever can open the file could hold the lock, and so keep the monitor off. A failure shows
         // when the file is opened.
         let _ = lock
@@ -71,7 +73,7 @@ impl Guard {
         };
         // The kernel frees the programs of a daemon that has just ended some moments later (RCU).
         let end = Instant::now() + FREED_WITHIN;
-        while loaded() {
+        while loaded(pinned) {
             if Instant::now() > end {
                 return Err(Taken { pid: None });
             }
@@ -81,10 +83,10 @@ impl Guard {
     }
 }
 
-/// Whether the kernel holds a program of ours.
+/// Whether the kernel holds a program of ours, apart from those that are pinned.
 #[must_use]
-pub fn loaded() -> bool {
+pub fn loaded(pinned: &BTreeSet<u32>) -> bool {
     aya::programs::loaded_programs()
         .flatten()
-        .any(|info| info.name() == PROG_WIRE.as_bytes())
+        .any(|info| info.name() == PROG_WIRE.as_bytes() && !pinned.contains(&info.id()))
 }

@@ -1,14 +1,14 @@
-//! The features: what is observed, by which methods, and what is lost without it.
+//! The hooks: what is observed, by what method, and what is lost without it.
 //!
-//! A feature has its methods in order, the best first; [`super::plan`] chooses one for the running kernel. A method is
-//! one program or several, each attached to one place. A new feature is a row in [`FEATURES`], a new method a row in its
-//! feature, and a program of that name in the object.
+//! A new hook is a row in [`HOOKS`] and a program of that name in the object. Hooks that see the same thing in different
+//! ways are of one *feature*; its ways are its *rungs*, the best first, and [`super::plan`] takes the first that the running
+//! kernel has.
 
 use egress_common::names;
 
-/// Where a program is attached.
+/// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Attach {
+pub enum Method {
     /// `tp_btf/NAME`: a tracepoint with arguments that the verifier knows.
     BtfTracepoint(&'static str),
     /// `tracepoint/syscalls/NAME`.
@@ -21,13 +21,17 @@ pub enum Attach {
     Lsm(&'static str),
     /// `cgroup_skb/egress` at the cgroup2 root.
     CgroupSkbEgress,
+    /// `cgroup_skb/egress`, called from another one through a program array.
+    TailCall(&'static str),
+    /// `cgroup_skb/ingress` at the cgroup2 root.
+    CgroupSkbIngress,
     /// `cgroup/NAME` at the cgroup2 root.
     CgroupSockAddr(&'static str),
     /// `cgroup/sock_release` at the cgroup2 root.
     CgroupSockRelease,
 }
 
-impl std::fmt::Display for Attach {
+impl std::fmt::Display for Method {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::BtfTracepoint(name) => write!(f, "tp_btf/{name}"),
@@ -36,116 +40,66 @@ impl std::fmt::Display for Attach {
             Self::Fentry(name) => write!(f, "fentry/{name}"),
             Self::Lsm(name) => write!(f, "lsm/{name}"),
             Self::CgroupSkbEgress => f.write_str("cgroup_skb/egress"),
+            Self::TailCall(_) => f.write_str("cgroup_skb/egress (tail call)"),
+            Self::CgroupSkbIngress => f.write_str("cgroup_skb/ingress"),
             Self::CgroupSockAddr(name) => write!(f, "cgroup/{name}"),
             Self::CgroupSockRelease => f.write_str("cgroup/sock_release"),
         }
     }
 }
 
-/// One program of a method.
-#[derive(Clone, Copy, Debug)]
-pub struct Part {
-    /// The program in the object.
-    pub program: &'static str,
-    /// Where it is attached.
-    pub attach: Attach,
-    /// Some kernels do not have this place, because nothing can happen there: `open(2)` on arm64, `inet_sendpage` since 6.5.
-    pub optional: bool,
-}
-
-/// One way to observe a feature.
-#[derive(Clone, Copy, Debug)]
-pub struct Method {
-    /// What it is called in `doctor`, in metrics and by `--method`.
-    pub name: &'static str,
-    /// Its programs, in the order in which they are attached.
-    pub parts: &'static [Part],
-    /// Kernel fields without which the programs are refused.
-    pub needs: &'static [&'static str],
-    /// What it does not see, where another method of the feature does.
-    pub misses: Option<&'static str>,
-}
-
 impl Method {
-    /// Where its programs are attached, in short.
+    /// The kind, as `--method` takes it.
     #[must_use]
-    pub fn places(&self) -> String {
-        let all: Vec<_> = self
-            .parts
-            .iter()
-            .map(|part| part.attach.to_string())
-            .collect();
-        let [first, .., _] = all.as_slice() else {
-            return all.concat();
-        };
-        let common = first.rfind('/').map_or(0, |slash| slash + 1);
-        let names: Vec<_> = all.iter().filter_map(|place| place.get(common..)).collect();
-        let prefix = first.get(..common).unwrap_or_default();
-        format!("{prefix}{{{}}}", names.join(","))
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::BtfTracepoint(_) => "tp_btf",
+            Self::SyscallTracepoint(_) => "tracepoint",
+            Self::Fexit(_) => "fexit",
+            Self::Fentry(_) => "fentry",
+            Self::Lsm(_) => "lsm",
+            Self::CgroupSkbEgress
+            | Self::TailCall(_)
+            | Self::CgroupSkbIngress
+            | Self::CgroupSockAddr(_)
+            | Self::CgroupSockRelease => "cgroup",
+        }
     }
 }
 
-/// One thing that is observed.
+/// One hook.
 #[derive(Clone, Copy, Debug)]
-pub struct Feature {
+pub struct Hook {
     /// Its name in `doctor`, metrics and configuration.
     pub name: &'static str,
-    /// How, the best first.
-    pub methods: &'static [Method],
+    /// What it is one of the ways to see: its own name, unless there are several. A rung of a feature is all its hooks of one
+    /// [`Method::kind`].
+    pub feature: &'static str,
+    /// The program in the object.
+    pub program: &'static str,
+    /// How it is attached.
+    pub method: Method,
+    /// Kernel fields without which the program is refused.
+    pub needs: &'static [&'static str],
     /// What is lost without it.
     pub gives: &'static str,
     /// Without any of these, there is nothing to run for.
     pub essential: bool,
-}
-
-const fn part(program: &'static str, attach: Attach) -> Part {
-    Part {
-        program,
-        attach,
-        optional: false,
-    }
-}
-
-const fn optional(program: &'static str, attach: Attach) -> Part {
-    Part {
-        program,
-        attach,
-        optional: true,
-    }
-}
-
-const fn method(
-    name: &'static str,
-    parts: &'static [Part],
-    needs: &'static [&'static str],
-) -> Method {
-    Method {
-        name,
-        parts,
-        needs,
-        misses: None,
-    }
-}
-
-const fn feature(name: &'static str, gives: &'static str, methods: &'static [Method]) -> Feature {
-    Feature {
-        name,
-        methods,
-        gives,
-        essential: false,
-    }
+    /// Some kernels are without this place, and without what would happen there (`open(2)` on arm64, `inet_sendpage` since
+    /// 6.5): no degradation.
+    pub optional: bool,
 }
 
 /// Who runs: a program that asks is refused without these.
-const CURRENT: &[&str] = &[
+const CURRENT: [&str; 3] = [
     "task_group_leader",
     "task_start_boottime",
     "task_self_exec_id",
 ];
 const SOCKET: &[&str] = &[
-    "task_group_leader",
-    "task_start_boottime",
-    "task_self_exec_id",
+    CURRENT[0],
+    CURRENT[1],
+    CURRENT[2],
     "sock_family",
     "sock_protocol",
     "sock_net",
@@ -153,12 +107,37 @@ const SOCKET: &[&str] = &[
     "sock_dport",
     "sock_daddr",
     "sock_v6_daddr",
+    "sock_type",
+];
+const XMIT: &[&str] = &[
+    "skb_len",
+    "skb_data_len",
+    "skb_sk",
+    "skb_head",
+    "skb_end",
+    "skb_mac_header",
+    "skb_network_header",
+    "skb_transport_header",
+    "skb_protocol",
+    "skb_iif",
+    "shinfo_gso_segs",
+    "dev_ifindex",
+    "dev_type",
+    "dev_net",
+    "dev_lower",
+    "net_ns_inum",
+    "sock_family",
+    "sock_state",
+    "sock_protocol",
+    "sock_net",
     "sock_cookie",
+    "sock_socket",
+    "socket_sk",
 ];
 const CALL: &[&str] = &[
-    "task_group_leader",
-    "task_start_boottime",
-    "task_self_exec_id",
+    CURRENT[0],
+    CURRENT[1],
+    CURRENT[2],
     "socket_sk",
     "sock_family",
     "sock_protocol",
@@ -169,251 +148,343 @@ const CALL: &[&str] = &[
     "sock_v6_daddr",
     "sock_cookie",
 ];
-const STATE: &[&str] = &[
-    "task_group_leader",
-    "task_start_boottime",
-    "task_self_exec_id",
-    "sock_family",
-    "sock_protocol",
-    "sock_net",
-    "net_ns_inum",
-    "sock_num",
-    "sock_cookie",
-];
-const PROCESS: &[&str] = &[
-    "task_group_leader",
-    "task_start_boottime",
-    "task_tgid",
-    "task_pid",
-];
-const EXIT: &[&str] = &[
-    "task_group_leader",
-    "task_start_boottime",
-    "task_tgid",
-    "task_signal",
-    "task_exit_code",
-];
+const PROCESS: &[&str] = &[CURRENT[0], CURRENT[1], "task_tgid", "task_pid"];
 
-/// Every feature, in the order in which they are attached: who is told before what they send.
-pub const FEATURES: &[Feature] = &[
-    feature(
+const fn hook(
+    name: &'static str,
+    program: &'static str,
+    method: Method,
+    needs: &'static [&'static str],
+    gives: &'static str,
+) -> Hook {
+    Hook {
+        name,
+        feature: name,
+        program,
+        method,
+        needs,
+        gives,
+        essential: false,
+        optional: false,
+    }
+}
+
+/// The hook that sees what leaves through each device.
+pub const INTERFACE: &str = "interface";
+
+/// Every hook, in the order in which they are attached: who is told before what they send.
+pub const HOOKS: &[Hook] = &[
+    hook(
         "fork",
+        names::PROG_FORK,
+        Method::BtfTracepoint("sched_process_fork"),
+        PROCESS,
         "process tree",
-        &[method(
-            "tp_btf",
-            &[part(
-                names::PROG_FORK,
-                Attach::BtfTracepoint("sched_process_fork"),
-            )],
-            PROCESS,
-        )],
     ),
-    feature(
+    hook(
         "exec",
+        names::PROG_EXEC,
+        Method::BtfTracepoint("sched_process_exec"),
+        PROCESS,
         "executables, arguments, users, sessions, containers",
-        &[method(
-            "tp_btf",
-            &[part(
-                names::PROG_EXEC,
-                Attach::BtfTracepoint("sched_process_exec"),
-            )],
-            PROCESS,
-        )],
     ),
-    feature(
+    hook(
         "exit",
+        names::PROG_EXIT,
+        Method::BtfTracepoint("sched_process_exit"),
+        &[
+            CURRENT[0],
+            CURRENT[1],
+            "task_tgid",
+            "task_signal",
+            "task_exit_code",
+        ],
         "ends of processes",
-        &[method(
-            "tp_btf",
-            &[part(
-                names::PROG_EXIT,
-                Attach::BtfTracepoint("sched_process_exit"),
-            )],
-            EXIT,
-        )],
     ),
-    feature(
+    hook(
         "connect4",
+        names::PROG_CONNECT4,
+        Method::CgroupSockAddr("connect4"),
+        &CURRENT,
         "owner of the first packets and direction, IPv4",
-        &[method(
-            "cgroup",
-            &[part(
-                names::PROG_CONNECT4,
-                Attach::CgroupSockAddr("connect4"),
-            )],
-            CURRENT,
-        )],
     ),
-    feature(
+    hook(
         "connect6",
+        names::PROG_CONNECT6,
+        Method::CgroupSockAddr("connect6"),
+        &CURRENT,
         "owner of the first packets and direction, IPv6",
-        &[method(
-            "cgroup",
-            &[part(
-                names::PROG_CONNECT6,
-                Attach::CgroupSockAddr("connect6"),
-            )],
-            CURRENT,
-        )],
     ),
-    feature(
+    hook(
         "sendmsg4",
+        names::PROG_SENDMSG4,
+        Method::CgroupSockAddr("sendmsg4"),
+        &CURRENT,
         "destinations of unconnected UDP sends, IPv4",
-        &[method(
-            "cgroup",
-            &[part(
-                names::PROG_SENDMSG4,
-                Attach::CgroupSockAddr("sendmsg4"),
-            )],
-            CURRENT,
-        )],
     ),
-    feature(
+    hook(
         "sendmsg6",
+        names::PROG_SENDMSG6,
+        Method::CgroupSockAddr("sendmsg6"),
+        &CURRENT,
         "destinations of unconnected UDP sends, IPv6",
-        &[method(
-            "cgroup",
-            &[part(
-                names::PROG_SENDMSG6,
-                Attach::CgroupSockAddr("sendmsg6"),
-            )],
-            CURRENT,
-        )],
     ),
-    feature(
+    hook(
         "sock_release",
+        names::PROG_SOCK_RELEASE,
+        Method::CgroupSockRelease,
+        &[],
         "ends of UDP and raw sockets at once, not by age",
-        &[method(
-            "cgroup",
-            &[part(names::PROG_SOCK_RELEASE, Attach::CgroupSockRelease)],
-            &[],
-        )],
     ),
-    feature(
+    hook(
         "socket_state",
+        names::PROG_SOCK_STATE,
+        Method::BtfTracepoint("inet_sock_set_state"),
+        &[
+            CURRENT[0],
+            CURRENT[1],
+            CURRENT[2],
+            "sock_family",
+            "sock_protocol",
+            "sock_net",
+            "net_ns_inum",
+            "sock_num",
+        ],
         "ends of TCP connections, accepted connections, listeners",
-        &[method(
-            "tp_btf",
-            &[part(
-                names::PROG_SOCK_STATE,
-                Attach::BtfTracepoint("inet_sock_set_state"),
-            )],
-            STATE,
-        )],
     ),
-    Feature {
+    Hook {
         essential: true,
-        ..feature(
+        ..hook(
             "send",
+            names::PROG_SEND,
+            Method::BtfTracepoint("sock_send_length"),
+            SOCKET,
             "application bytes by process",
-            &[
-                method(
-                    "tp_btf",
-                    &[part(
-                        names::PROG_SEND,
-                        Attach::BtfTracepoint("sock_send_length"),
-                    )],
-                    SOCKET,
-                ),
-                Method {
-                    misses: Some(
-                        "sends on AF_VSOCK sockets, on packet sockets where they are a module, and zero-copy sends by sendfile of raw sockets",
-                    ),
-                    ..method(
-                        "fexit",
-                        &[
-                            part(names::PROG_INET_SEND, Attach::Fexit("inet_sendmsg")),
-                            part(names::PROG_INET6_SEND, Attach::Fexit("inet6_sendmsg")),
-                            optional(names::PROG_PAGE_SEND, Attach::Fexit("inet_sendpage")),
-                            optional(names::PROG_PACKET_SEND, Attach::Fexit("packet_sendmsg")),
-                        ],
-                        CALL,
-                    )
-                },
-            ],
         )
     },
-    feature(
-        "recv",
-        "received bytes, so the up/down ratio",
-        &[
-            method(
-                "tp_btf",
-                &[part(
-                    names::PROG_RECV,
-                    Attach::BtfTracepoint("sock_recv_length"),
-                )],
-                SOCKET,
-            ),
-            method(
-                "fexit",
-                &[
-                    part(names::PROG_INET_RECV, Attach::Fexit("inet_recvmsg")),
-                    part(names::PROG_INET6_RECV, Attach::Fexit("inet6_recvmsg")),
-                ],
-                CALL,
-            ),
-        ],
-    ),
-    Feature {
+    Hook {
+        feature: "send",
         essential: true,
-        ..feature(
-            "wire",
-            "wire bytes and packets by socket",
-            &[method(
-                "cgroup",
-                &[part(names::PROG_WIRE, Attach::CgroupSkbEgress)],
-                &[],
-            )],
+        ..hook(
+            "send_inet",
+            names::PROG_INET_SEND,
+            Method::Fexit("inet_sendmsg"),
+            CALL,
+            "application bytes by process, IPv4",
         )
     },
-    feature(
-        "files",
-        "files opened, by process",
-        &[
-            method(
-                "lsm",
-                &[part(names::PROG_FILE_LSM, Attach::Lsm("file_open"))],
-                CURRENT,
-            ),
-            method(
-                "fentry",
-                &[part(
-                    names::PROG_FILE_FENTRY,
-                    Attach::Fentry("security_file_open"),
-                )],
-                CURRENT,
-            ),
-            Method {
-                misses: Some("files opened by io_uring, by 32-bit programs, and by handle"),
-                ..method(
-                    "tracepoint",
-                    &[
-                        optional(names::PROG_OPEN, Attach::SyscallTracepoint("sys_exit_open")),
-                        part(
-                            names::PROG_OPENAT,
-                            Attach::SyscallTracepoint("sys_exit_openat"),
-                        ),
-                        optional(
-                            names::PROG_OPENAT2,
-                            Attach::SyscallTracepoint("sys_exit_openat2"),
-                        ),
-                        optional(
-                            names::PROG_CREAT,
-                            Attach::SyscallTracepoint("sys_exit_creat"),
-                        ),
-                    ],
-                    CURRENT,
-                )
-            },
-        ],
+    Hook {
+        feature: "send",
+        essential: true,
+        ..hook(
+            "send_inet6",
+            names::PROG_INET6_SEND,
+            Method::Fexit("inet6_sendmsg"),
+            CALL,
+            "application bytes by process, IPv6",
+        )
+    },
+    Hook {
+        feature: "send",
+        optional: true,
+        ..hook(
+            "send_page",
+            names::PROG_PAGE_SEND,
+            Method::Fexit("inet_sendpage"),
+            CALL,
+            "application bytes of sendfile and splice, by process",
+        )
+    },
+    Hook {
+        feature: "send",
+        optional: true,
+        ..hook(
+            "send_packet",
+            names::PROG_PACKET_SEND,
+            Method::Fexit("packet_sendmsg"),
+            CALL,
+            "application bytes of packet sockets, by process",
+        )
+    },
+    hook(
+        "recv",
+        names::PROG_RECV,
+        Method::BtfTracepoint("sock_recv_length"),
+        SOCKET,
+        "received bytes, so the up/down ratio",
+    ),
+    Hook {
+        feature: "recv",
+        ..hook(
+            "recv_inet",
+            names::PROG_INET_RECV,
+            Method::Fexit("inet_recvmsg"),
+            CALL,
+            "received bytes, so the up/down ratio, IPv4",
+        )
+    },
+    Hook {
+        feature: "recv",
+        ..hook(
+            "recv_inet6",
+            names::PROG_INET6_RECV,
+            Method::Fexit("inet6_recvmsg"),
+            CALL,
+            "received bytes, so the up/down ratio, IPv6",
+        )
+    },
+    Hook {
+        essential: true,
+        ..hook(
+            "wire",
+            names::PROG_WIRE,
+            Method::CgroupSkbEgress,
+            &[],
+            "wire bytes and packets by socket",
+        )
+    },
+    hook(
+        INTERFACE,
+        names::PROG_XMIT,
+        Method::BtfTracepoint("net_dev_start_xmit"),
+        XMIT,
+        "what leaves through each device, packet sockets' wire bytes, headers of IP fragments",
+    ),
+    hook(
+        "dns_answers",
+        names::PROG_ANSWER,
+        Method::CgroupSkbIngress,
+        &[],
+        "names of destinations from DNS answers",
+    ),
+    hook(
+        "hellos",
+        names::PROG_HELLO,
+        Method::TailCall(names::MAP_HELLO),
+        &[],
+        "names of destinations from TLS and QUIC",
+    ),
+    Hook {
+        feature: "files",
+        ..hook(
+            "file_open",
+            names::PROG_FILE_LSM,
+            Method::Lsm("file_open"),
+            &CURRENT,
+            "files opened, whoever asked",
+        )
+    },
+    Hook {
+        feature: "files",
+        ..hook(
+            "file_open_call",
+            names::PROG_FILE_FENTRY,
+            Method::Fentry("security_file_open"),
+            &CURRENT,
+            "files opened, whoever asked",
+        )
+    },
+    Hook {
+        feature: "files",
+        optional: true,
+        ..hook(
+            "open",
+            names::PROG_OPEN,
+            Method::SyscallTracepoint("sys_exit_open"),
+            &CURRENT,
+            "files opened by open(2)",
+        )
+    },
+    Hook {
+        feature: "files",
+        ..hook(
+            "openat",
+            names::PROG_OPENAT,
+            Method::SyscallTracepoint("sys_exit_openat"),
+            &CURRENT,
+            "files opened by openat(2)",
+        )
+    },
+    Hook {
+        feature: "files",
+        optional: true,
+        ..hook(
+            "openat2",
+            names::PROG_OPENAT2,
+            Method::SyscallTracepoint("sys_exit_openat2"),
+            &CURRENT,
+            "files opened by openat2(2)",
+        )
+    },
+    Hook {
+        feature: "files",
+        optional: true,
+        ..hook(
+            "creat",
+            names::PROG_CREAT,
+            Method::SyscallTracepoint("sys_exit_creat"),
+            &CURRENT,
+            "files opened by creat(2)",
+        )
+    },
+    Hook {
+        optional: true,
+        ..hook(
+            "io_uring",
+            names::PROG_IO_URING,
+            Method::BtfTracepoint("io_uring_submit_req"),
+            &[CURRENT[0], CURRENT[1], CURRENT[2], "kiocb_opcode"],
+            "who uses io_uring operations that other hooks do not see",
+        )
+    },
+    hook(
+        "socket",
+        names::PROG_SOCKET,
+        Method::SyscallTracepoint("sys_enter_socket"),
+        &CURRENT,
+        "who makes packet, XDP, raw and vsock sockets",
+    ),
+    hook(
+        "sockopt",
+        names::PROG_SOCKOPT,
+        Method::SyscallTracepoint("sys_enter_setsockopt"),
+        &CURRENT,
+        "who uses packet and XDP rings, or bypasses queues",
     ),
 ];
 
-/// The feature with this name.
+/// Every feature, in the order of its first hook.
+pub fn features() -> impl Iterator<Item = &'static str> {
+    let first = |index: usize, hook: &Hook| {
+        HOOKS
+            .iter()
+            .take(index)
+            .all(|before| before.feature != hook.feature)
+    };
+    HOOKS
+        .iter()
+        .enumerate()
+        .filter(move |(index, hook)| first(*index, hook))
+        .map(|(_, hook)| hook.feature)
+}
+
+/// The kinds of methods of a feature, the best first.
 #[must_use]
-pub fn find(name: &str) -> Option<&'static Feature> {
-    FEATURES.iter().find(|feature| feature.name == name)
+pub fn rungs(feature: &str) -> Vec<&'static str> {
+    let mut kinds = Vec::new();
+    for hook in HOOKS.iter().filter(|hook| hook.feature == feature) {
+        if !kinds.contains(&hook.method.kind()) {
+            kinds.push(hook.method.kind());
+        }
+    }
+    kinds
+}
+
+/// The hooks of one rung.
+pub fn rung<'a>(feature: &'a str, kind: &'a str) -> impl Iterator<Item = &'static Hook> + 'a {
+    HOOKS
+        .iter()
+        .filter(move |hook| hook.feature == feature && hook.method.kind() == kind)
 }
 
 #[cfg(test)]
@@ -423,46 +494,26 @@ mod tests {
 
     #[test]
     fn every_needed_field_is_in_the_table_and_names_are_unique() {
-        let methods = || FEATURES.iter().flat_map(|feature| feature.methods);
-        for method in methods() {
-            for field in method.needs {
+        for hook in HOOKS {
+            for field in hook.needs {
                 assert!(
                     Offsets::FIELDS.iter().any(|known| known.name == *field),
                     "{}: {field}",
-                    method.name
+                    hook.name
                 );
             }
-        }
-        let programs: Vec<_> = methods()
-            .flat_map(|method| method.parts)
-            .map(|part| part.program)
-            .collect();
-        for program in &programs {
             assert_eq!(
-                programs.iter().filter(|other| *other == program).count(),
-                1,
-                "{program}"
-            );
-            assert!(
-                program.len() < 16,
-                "{program}: the kernel cuts program names at 15 bytes"
-            );
-        }
-        for feature in FEATURES {
-            assert_eq!(
-                FEATURES
+                HOOKS
                     .iter()
-                    .filter(|other| other.name == feature.name)
+                    .filter(|other| other.name == hook.name || other.program == hook.program)
                     .count(),
                 1
             );
-            for method in feature.methods {
-                assert!(
-                    method.parts.iter().any(|part| !part.optional),
-                    "{}: a method stands on one place at least",
-                    feature.name
-                );
-            }
+            assert!(
+                hook.program.len() < 16,
+                "{}: the kernel cuts program names at 15 bytes",
+                hook.program
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The slots and their activity bytes, read through shared memory without system calls.
+//! Maps as shared memory, read and written without system calls: the slots and their activity bytes, and what was told
+//! of them.
 //!
 //! An island of unsafe code. The invariant: a [`Mapped`] covers exactly `cells` elements of `size` bytes of a
 //! `BPF_F_MMAPABLE` array (whose elements the kernel lays out at `round_up(value_size, 8)`, Linux `kernel/bpf/arraymap.c`),
@@ -24,6 +25,8 @@ struct Mapped {
 
 // SAFETY: the mapping is shared memory without thread affinity; all access is atomic or volatile.
 unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
 
 impl Mapped {
     fn new(map: impl AsFd, length: usize) -> std::io::Result<Self> {
@@ -57,6 +60,35 @@ impl Drop for Mapped {
     fn drop(&mut self) {
         // SAFETY: the mapping was made by `new` and no pointer into it outlives `self`. A failure leaves it mapped.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.length) };
+    }
+}
+
+/// Memory that only user space writes but for single words, of integers that are each read and written as a whole.
+pub struct Words(Mapped);
+
+impl Words {
+    /// Maps the first `length` bytes of an array.
+    ///
+    /// # Errors
+    /// What `mmap(2)` says: the array is smaller, or cannot be mapped.
+    pub fn map(map: impl AsFd, length: usize) -> std::io::Result<Self> {
+        Mapped::new(map, length).map(Self)
+    }
+
+    /// Eight bytes at `offset`.
+    #[must_use]
+    pub fn word(&self, offset: usize) -> Option<&AtomicU64> {
+        let word = self.0.at::<AtomicU64>(offset)?;
+        // SAFETY: a live, aligned element of the mapping, which is borrowed for as long as the reference lives.
+        Some(unsafe { &*word })
+    }
+
+    /// Four bytes at `offset`.
+    #[must_use]
+    pub fn half(&self, offset: usize) -> Option<&AtomicU32> {
+        let half = self.0.at::<AtomicU32>(offset)?;
+        // SAFETY: as above.
+        Some(unsafe { &*half })
     }
 }
 

@@ -16,6 +16,11 @@ use crate::model::{BootTime, FileId, FileRef, ProcessKey, Text};
 
 /// Bound for files whose contents the kernel writes, bytes.
 pub const SMALL: usize = 16 << 10;
+/// Bound for `cgroup`, bytes: a line for each hierarchy, with a path of up to 4 KiB; that of cgroup2 is the last.
+pub const CGROUP: usize = 64 << 10;
+/// Most hierarchies whose paths are taken: the kernel has 14 controllers.
+const HIERARCHIES_MAX: usize = 16;
+
 /// A process's directory.
 #[derive(Debug)]
 pub struct PidDir {
@@ -205,6 +210,12 @@ impl PidDir {
     }
 }
 
+/// A clock tick, ns: starts in `/proc` are cut to it.
+#[must_use]
+pub fn tick_ns() -> u64 {
+    1_000_000_000 / clock_ticks_per_second().max(1)
+}
+
 /// Whether an error only says that the process has ended meanwhile.
 #[must_use]
 pub fn ended(error: &io::Error) -> bool {
@@ -221,6 +232,24 @@ pub fn cgroup2_path(cgroup: &[u8]) -> Option<Text> {
         .split(|byte| *byte == b'\n')
         .find_map(|line| line.strip_prefix(b"0::"))
         .map(Text::from)
+}
+
+/// The distinct paths of the other lines, those of cgroup v1 hierarchies (`id:controllers:path`), without the root.
+#[must_use]
+pub fn cgroup1_paths(cgroup: &[u8]) -> Vec<Text> {
+    let mut paths: Vec<&[u8]> = Vec::new();
+    for line in cgroup.split(|byte| *byte == b'\n') {
+        let mut fields = line.splitn(3, |byte| *byte == b':');
+        if let (Some(id), Some(_), Some(path)) = (fields.next(), fields.next(), fields.next())
+            && id != b"0"
+            && path != b"/"
+            && !paths.contains(&path)
+            && paths.len() < HIERARCHIES_MAX
+        {
+            paths.push(path);
+        }
+    }
+    paths.into_iter().map(Text::from).collect()
 }
 
 /// Decimal digits as a number.
@@ -259,7 +288,7 @@ fn parse_stat(stat: &[u8]) -> Option<Stat> {
         // A signed figure in the file, an unsigned one in the kernel.
         tty: number::<i32>(field(7)?)?.cast_unsigned(),
         threads: number(field(20)?)?,
-        start_ns: ticks.checked_mul(1_000_000_000 / clock_ticks_per_second().max(1))?,
+        start_ns: ticks.checked_mul(tick_ns())?,
     })
 }
 
@@ -319,6 +348,25 @@ mod tests {
     }
 
     #[test]
+    fn paths_of_all_hierarchies_are_read() {
+        let paths = |file: &[u8]| {
+            cgroup1_paths(file)
+                .iter()
+                .map(Text::to_string)
+                .collect::<Vec<_>>()
+        };
+        let hybrid =
+            b"3:name=systemd:/\n2:cpu,cpuacct:/docker/a:b\n1:pids:/docker/a:b\n0::/init.scope\n";
+        assert_eq!(paths(hybrid), ["/docker/a:b"]);
+        assert_eq!(cgroup2_path(hybrid), Some("/init.scope".into()));
+        assert!(paths(b"0::/system.slice/x.service\n").is_empty());
+        let many: Vec<u8> = (1..100)
+            .flat_map(|id| format!("{id}:x:/{id}\n").into_bytes())
+            .collect();
+        assert_eq!(paths(&many).len(), HIERARCHIES_MAX);
+    }
+
+    #[test]
     fn a_process_that_ended_is_told_so() {
         let root = Path::new("/proc");
         let mut child = std::process::Command::new("true").spawn().expect("starts");
@@ -332,7 +380,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (parse_stat(&bytes), cgroup2_path(&bytes), bracketed(&bytes, "socket"));
+            let _ = (parse_stat(&bytes), cgroup2_path(&bytes), cgroup1_paths(&bytes), bracketed(&bytes, "socket"));
             let mut damaged = STAT.as_bytes().to_vec();
             damaged.splice(20..30, bytes);
             let _ = parse_stat(&damaged);

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::hooks::{Attach, FEATURES, Feature, Method};
+use super::hooks::{self, Hook, Method, features, rung, rungs};
 use crate::model::{HookState, MethodStatus};
 
-/// What the running kernel has, as far as the table of features asks.
+/// What the running kernel has, as far as the table of hooks asks.
 #[derive(Clone, Debug, Default)]
 pub struct Capabilities {
     /// Places that cannot be had, and why. Everything else is taken to be there until the kernel refuses it.
-    absent: HashMap<Attach, Absence>,
+    absent: HashMap<Method, Absence>,
     /// Fields that this kernel's BTF lacks.
     missing_fields: Vec<&'static str>,
 }
@@ -34,33 +34,22 @@ impl Capabilities {
     }
 
     /// This kernel does not have this place.
-    pub fn lacks(&mut self, place: Attach, reason: impl Into<String>) {
+    pub fn lacks(&mut self, place: Method, reason: impl Into<String>) {
         self.absent.entry(place).or_insert(Absence {
             state: HookState::Unsupported,
             reason: reason.into(),
         });
     }
 
-    /// The kernel has this place, and refused it.
-    pub fn refuses(&mut self, place: Attach, reason: impl Into<String>) {
-        self.absent.insert(
-            place,
-            Absence {
-                state: HookState::Broken,
-                reason: reason.into(),
-            },
-        );
+    /// The place cannot be had, as it turned out.
+    pub fn refuses(&mut self, place: Method, absence: Absence) {
+        self.absent.insert(place, absence);
     }
 
-    /// Whether a place can be had, as far as is known.
+    /// Why a hook cannot be had, if it cannot.
     #[must_use]
-    pub fn has(&self, place: Attach) -> bool {
-        !self.absent.contains_key(&place)
-    }
-
-    /// Why a method cannot be had, if it cannot.
-    fn obstacle(&self, method: &Method) -> Option<Absence> {
-        let missing: Vec<_> = method
+    pub fn obstacle(&self, hook: &Hook) -> Option<Absence> {
+        let missing: Vec<_> = hook
             .needs
             .iter()
             .copied()
@@ -72,23 +61,26 @@ impl Capabilities {
                 reason: format!("this kernel's BTF lacks {}", missing.join(", ")),
             });
         }
-        method
-            .parts
-            .iter()
-            .filter_map(|part| Some((part, self.absent.get(&part.attach)?)))
+        self.absent.get(&hook.method).cloned()
+    }
+
+    /// Why a rung cannot be had, if it cannot.
+    fn obstacle_of(&self, feature: &str, kind: &str) -> Option<Absence> {
+        rung(feature, kind).find_map(|hook| {
+            let absence = self.obstacle(hook)?;
             // Where nothing can happen, nothing is missed; what was refused is.
-            .find(|(part, absence)| !part.optional || absence.state == HookState::Broken)
-            .map(|(_, absence)| absence.clone())
+            (!hook.optional || absence.state == HookState::Broken).then_some(absence)
+        })
     }
 }
 
 /// What is done about a feature.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// This method.
-    Method {
-        /// Which.
-        method: &'static Method,
+    /// The hooks of this rung.
+    Rung {
+        /// Its kind of method.
+        kind: &'static str,
         /// Why not a better one, if there is one.
         because: Option<String>,
     },
@@ -98,12 +90,12 @@ pub enum Choice {
     Disabled,
 }
 
-/// Wishes: features not to observe, and methods to use whatever else there is.
+/// Wishes: what not to observe, and methods to use whatever else there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
-    /// Features.
+    /// Features, or single hooks.
     pub disabled: Vec<String>,
-    /// Feature and method.
+    /// Feature and kind of method.
     pub methods: BTreeMap<String, String>,
 }
 
@@ -121,22 +113,19 @@ impl Wishes {
     /// # Errors
     /// The first that does not, with those that do.
     pub fn check(&self) -> Result<(), WishError> {
-        for name in self.disabled.iter().chain(self.methods.keys()) {
-            if super::hooks::find(name).is_none() {
-                let known: Vec<_> = FEATURES.iter().map(|feature| feature.name).collect();
+        let features: Vec<_> = features().collect();
+        for (feature, wanted) in &self.methods {
+            if !features.contains(&feature.as_str()) {
                 return Err(WishError {
-                    what: format!("nothing that egress observes is called `{name}`"),
-                    known: known.join(", "),
+                    what: format!("nothing that egress observes is called `{feature}`"),
+                    known: features.join(", "),
                 });
             }
-        }
-        for (name, wanted) in &self.methods {
-            let methods = super::hooks::find(name).map_or(&[][..], |feature| feature.methods);
-            if !methods.iter().any(|method| method.name == wanted) {
-                let known: Vec<_> = methods.iter().map(|method| method.name).collect();
+            let kinds = rungs(feature);
+            if !kinds.contains(&wanted.as_str()) {
                 return Err(WishError {
-                    what: format!("`{name}` has no method `{wanted}`"),
-                    known: known.join(", "),
+                    what: format!("`{feature}` has no method `{wanted}`"),
+                    known: kinds.join(", "),
                 });
             }
         }
@@ -144,142 +133,132 @@ impl Wishes {
     }
 }
 
-/// What a kernel offers.
+/// Chooses the best rung that the kernel has for a feature.
 #[must_use]
-pub fn methods(capabilities: &Capabilities) -> Vec<MethodStatus> {
-    let all = FEATURES
-        .iter()
-        .flat_map(|feature| feature.methods.iter().map(move |method| (feature, method)));
-    all.map(|(feature, method)| MethodStatus {
-        hook: feature.name,
-        method: method.name,
-        places: method.places(),
-        reason: capabilities.obstacle(method).map(|absence| absence.reason),
-    })
-    .collect()
-}
-
-/// Chooses the best method that the kernel has for a feature.
-#[must_use]
-pub fn plan(feature: &Feature, capabilities: &Capabilities, wishes: &Wishes) -> Choice {
-    if wishes.disabled.iter().any(|name| name == feature.name) {
+pub fn plan(feature: &str, kernel: &Capabilities, wishes: &Wishes) -> Choice {
+    if wishes.disabled.iter().any(|name| name == feature) {
         return Choice::Disabled;
     }
-    let forced = wishes.methods.get(feature.name);
+    let forced = wishes.methods.get(feature);
     let mut better = Vec::new();
-    let mut last = None;
-    for method in feature.methods {
-        if forced.is_some_and(|forced| forced != method.name) {
+    let mut state = HookState::Unsupported;
+    for kind in rungs(feature) {
+        if forced.is_some_and(|forced| forced != kind) {
             continue;
         }
-        match capabilities.obstacle(method) {
-            None => {
-                let because = match forced {
-                    Some(_) => Some("as configured".to_owned()),
-                    None => (!better.is_empty()).then(|| better.join("; ")),
-                };
-                return Choice::Method { method, because };
-            }
-            Some(absence) => {
-                better.push(format!("{}: {}", method.name, absence.reason));
-                last = Some(absence);
-            }
-        }
+        let Some(absence) = kernel.obstacle_of(feature, kind) else {
+            let because = match forced {
+                Some(_) => Some("as configured".to_owned()),
+                None => (!better.is_empty()).then(|| better.join("; ")),
+            };
+            return Choice::Rung { kind, because };
+        };
+        better.push(format!("{kind}: {}", absence.reason));
+        state = absence.state;
     }
-    // What was refused should have worked: that is the worse news.
-    let state = last.map_or(HookState::Unsupported, |absence| absence.state);
+    // The last rung's state: when that one should have worked, something is broken.
     Choice::Nothing(Absence {
         state,
         reason: better.join("; "),
     })
 }
 
+/// What a kernel offers, feature by feature.
+#[must_use]
+pub fn offered(kernel: &Capabilities) -> Vec<MethodStatus> {
+    features()
+        .flat_map(|feature| rungs(feature).into_iter().map(move |kind| (feature, kind)))
+        .map(|(feature, kind)| {
+            let places: Vec<_> = rung(feature, kind)
+                .filter(|hook| !hook.optional || kernel.obstacle(hook).is_none())
+                .map(|hook| hook.method.to_string())
+                .collect();
+            MethodStatus {
+                hook: feature,
+                method: kind,
+                places: places.join(", "),
+                reason: kernel
+                    .obstacle_of(feature, kind)
+                    .map(|absence| absence.reason),
+            }
+        })
+        .collect()
+}
+
+/// The hook that a hook's feature is named after: it stands for the feature where nothing can be done.
+#[must_use]
+pub fn hooks_of(feature: &str) -> Vec<&'static Hook> {
+    hooks::HOOKS
+        .iter()
+        .filter(|hook| hook.feature == feature)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::hooks::find;
     use super::*;
 
-    const SEND: Attach = Attach::BtfTracepoint("sock_send_length");
-
-    fn chosen(
-        name: &str,
-        capabilities: &Capabilities,
-        wishes: &Wishes,
-    ) -> Result<&'static str, HookState> {
-        match plan(find(name).unwrap(), capabilities, wishes) {
-            Choice::Method { method, .. } => Ok(method.name),
+    fn chosen(feature: &str, kernel: &Capabilities, wishes: &Wishes) -> Result<&'static str, HookState> {
+        match plan(feature, kernel, wishes) {
+            Choice::Rung { kind, .. } => Ok(kind),
             Choice::Nothing(absence) => Err(absence.state),
             Choice::Disabled => Err(HookState::Disabled),
         }
     }
 
     #[test]
-    fn a_kernel_that_has_all_gets_the_first_method_of_everything() {
-        for feature in FEATURES {
-            let Choice::Method { method, because } =
-                plan(feature, &Capabilities::default(), &Wishes::default())
-            else {
-                panic!("{}: nothing", feature.name)
+    fn a_kernel_that_has_all_gets_the_first_rung_of_everything() {
+        for feature in features() {
+            let expected = Choice::Rung {
+                kind: rungs(feature)[0],
+                because: None,
             };
-            assert_eq!((method.name, because), (feature.methods[0].name, None));
+            assert_eq!(plan(feature, &Capabilities::default(), &Wishes::default()), expected);
         }
     }
 
     #[test]
     fn each_rung_is_taken_when_those_above_it_are_gone() {
-        for feature in FEATURES {
+        for feature in features() {
             let mut kernel = Capabilities::default();
-            for method in feature.methods {
-                assert_eq!(
-                    chosen(feature.name, &kernel, &Wishes::default()),
-                    Ok(method.name)
-                );
-                let required = method.parts.iter().find(|part| !part.optional).unwrap();
-                kernel.lacks(required.attach, "test");
+            for kind in rungs(feature) {
+                assert_eq!(chosen(feature, &kernel, &Wishes::default()), Ok(kind));
+                let required = rung(feature, kind).find(|hook| !hook.optional);
+                let Some(required) = required else { break };
+                kernel.lacks(required.method, "test");
             }
-            assert_eq!(
-                chosen(feature.name, &kernel, &Wishes::default()),
-                Err(HookState::Unsupported)
-            );
         }
     }
 
     #[test]
     fn a_kernel_before_6_3_counts_by_the_functions_and_says_why() {
         let mut kernel = Capabilities::default();
-        kernel.lacks(SEND, "this kernel has no sock_send_length");
-        kernel.lacks(Attach::Fexit("inet_sendpage"), "gone since 6.5");
-        let Choice::Method { method, because } =
-            plan(find("send").unwrap(), &kernel, &Wishes::default())
-        else {
-            panic!("nothing")
+        kernel.lacks(Method::BtfTracepoint("sock_send_length"), "this kernel has no sock_send_length");
+        kernel.lacks(Method::Fexit("inet_sendpage"), "gone since 6.5");
+        let expected = Choice::Rung {
+            kind: "fexit",
+            because: Some("tp_btf: this kernel has no sock_send_length".into()),
         };
-        assert_eq!(method.name, "fexit");
-        assert_eq!(
-            because.unwrap(),
-            "tp_btf: this kernel has no sock_send_length"
-        );
+        assert_eq!(plan("send", &kernel, &Wishes::default()), expected);
     }
 
     #[test]
     fn an_optional_place_that_is_refused_is_not_taken_for_one_that_is_not_there() {
         let mut kernel = Capabilities::default();
-        kernel.lacks(SEND, "test");
-        kernel.refuses(Attach::Fexit("inet_sendpage"), "the verifier");
-        assert_eq!(
-            chosen("send", &kernel, &Wishes::default()),
-            Err(HookState::Broken)
-        );
+        kernel.lacks(Method::BtfTracepoint("sock_send_length"), "test");
+        let refused = Absence {
+            state: HookState::Broken,
+            reason: "the verifier".into(),
+        };
+        kernel.refuses(Method::Fexit("inet_sendpage"), refused);
+        assert_eq!(chosen("send", &kernel, &Wishes::default()), Err(HookState::Broken));
     }
 
     #[test]
     fn missing_fields_cost_what_needs_them() {
         let kernel = Capabilities::without_fields(["socket_sk", "sock_num"]);
         assert_eq!(chosen("send", &kernel, &Wishes::default()), Ok("tp_btf"));
-        assert_eq!(
-            chosen("socket_state", &kernel, &Wishes::default()),
-            Err(HookState::Unsupported)
-        );
+        assert_eq!(chosen("socket_state", &kernel, &Wishes::default()), Err(HookState::Unsupported));
     }
 
     #[test]
@@ -289,12 +268,9 @@ mod tests {
             ..Wishes::default()
         };
         let kernel = Capabilities::default();
-        assert_eq!(
-            chosen("files", &kernel, &wish("files", "tracepoint")),
-            Ok("tracepoint")
-        );
+        assert_eq!(chosen("files", &kernel, &wish("files", "tracepoint")), Ok("tracepoint"));
         let mut poor = kernel.clone();
-        poor.lacks(Attach::Fentry("security_file_open"), "test");
+        poor.lacks(Method::Fentry("security_file_open"), "test");
         assert_eq!(
             chosen("files", &poor, &wish("files", "fentry")),
             Err(HookState::Unsupported),
@@ -307,16 +283,7 @@ mod tests {
         assert_eq!(chosen("recv", &kernel, &off), Err(HookState::Disabled));
         assert!(wish("files", "tracepoint").check().is_ok());
         let error = wish("files", "kprobe").check().unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "`files` has no method `kprobe`; there is lsm, fentry, tracepoint"
-        );
-        assert!(
-            wish("file", "lsm")
-                .check()
-                .unwrap_err()
-                .to_string()
-                .contains("send, recv")
-        );
+        assert_eq!(error, "`files` has no method `kprobe`; there is lsm, fentry, tracepoint");
+        assert!(wish("file", "lsm").check().unwrap_err().to_string().contains("send, recv"));
     }
 }

@@ -7,7 +7,7 @@ use egress_common::helpers::{ABSENT, Helpers, PRESENT};
 use egress_common::offsets::Offsets;
 
 use super::fields::{self, FieldsError};
-use super::hooks::{Attach, FEATURES};
+use super::hooks::{HOOKS, Method};
 use super::plan::Capabilities;
 use super::tracefs;
 
@@ -64,20 +64,20 @@ impl Symbols {
 
     fn absence(
         &self,
-        place: Attach,
+        place: Method,
         tracefs: &tracefs::Mounted,
         modules: Option<&str>,
     ) -> Option<String> {
         let known = symbol(place).is_none_or(|symbol| self.has(&symbol));
         match place {
-            Attach::SyscallTracepoint(name) => tracefs.missing("syscalls", name),
-            Attach::BtfTracepoint(name) => {
+            Method::SyscallTracepoint(name) => tracefs.missing("syscalls", name),
+            Method::BtfTracepoint(name) => {
                 (!known).then(|| format!("this kernel has no tracepoint {name}"))
             }
-            Attach::Fexit(name) | Attach::Fentry(name) => {
+            Method::Fexit(name) | Method::Fentry(name) => {
                 (!known).then(|| format!("this kernel has no function {name}, or as a module"))
             }
-            Attach::Lsm(name) => match modules {
+            Method::Lsm(name) => match modules {
                 None => Some(format!(
                     "{LSM} is not there to tell whether BPF is an active security module"
                 )),
@@ -93,29 +93,31 @@ impl Symbols {
                 }
             },
             // Kernels since 5.9 have them; whether this one does shows when they are attached.
-            Attach::CgroupSkbEgress | Attach::CgroupSockAddr(_) | Attach::CgroupSockRelease => None,
+            Method::CgroupSkbEgress
+            | Method::CgroupSkbIngress
+            | Method::TailCall(_)
+            | Method::CgroupSockAddr(_)
+            | Method::CgroupSockRelease => None,
         }
     }
 }
 
 /// Every place of the table.
-fn places() -> impl Iterator<Item = Attach> {
-    FEATURES
-        .iter()
-        .flat_map(|feature| feature.methods)
-        .flat_map(|method| method.parts)
-        .map(|part| part.attach)
+fn places() -> impl Iterator<Item = Method> {
+    HOOKS.iter().map(|hook| hook.method)
 }
 
 /// The function or typedef that a kernel has when it has the place.
-fn symbol(place: Attach) -> Option<String> {
+fn symbol(place: Method) -> Option<String> {
     match place {
-        Attach::BtfTracepoint(name) => Some(format!("btf_trace_{name}")),
-        Attach::Fexit(name) | Attach::Fentry(name) => Some(name.to_owned()),
-        Attach::Lsm(name) => Some(format!("bpf_lsm_{name}")),
-        Attach::SyscallTracepoint(_)
-        | Attach::CgroupSkbEgress
-        | Attach::CgroupSockAddr(_)
-        | Attach::CgroupSockRelease => None,
+        Method::BtfTracepoint(name) => Some(format!("btf_trace_{name}")),
+        Method::Fexit(name) | Method::Fentry(name) => Some(name.to_owned()),
+        Method::Lsm(name) => Some(format!("bpf_lsm_{name}")),
+        Method::SyscallTracepoint(_)
+        | Method::CgroupSkbEgress
+        | Method::CgroupSkbIngress
+        | Method::TailCall(_)
+        | Method::CgroupSockAddr(_)
+        | Method::CgroupSockRelease => None,
     }
 }

@@ -17,7 +17,7 @@ use super::clock::boot_now;
 use super::decode;
 use super::gaps::Gaps;
 use super::paths::split_args;
-use super::pid_dir::{PidDir, SMALL, Stat, cgroup2_path, ended, number};
+use super::pid_dir::{CGROUP, PidDir, SMALL, Stat, cgroup1_paths, cgroup2_path, ended, number};
 use crate::model::{Event, Exec, FileRef, Identity, Observation, Origin, ProcessKey, Stdio, Text};
 
 /// Every process, parents before their children, and what could not be read.
@@ -92,7 +92,7 @@ impl Reader<'_> {
         });
         let truncated = args.len() > EXEC_ARGS_MAX;
         args.truncate(EXEC_ARGS_MAX);
-        let cgroup = self.optional("cgroup", |process| process.read("cgroup", SMALL));
+        let cgroup = self.optional("cgroup", |process| process.read("cgroup", CGROUP));
         let cgroup_path = cgroup2_path(&cgroup).unwrap_or_default();
         let cgroup_id = self
             .cgroups
@@ -117,6 +117,7 @@ impl Reader<'_> {
             cwd: self.optional("cwd", |process| process.link("cwd")).into(),
             cgroup_id: cgroup_id.unwrap_or(0),
             cgroup_path,
+            cgroup_v1: Some(cgroup1_paths(&cgroup)),
             netns: self.optional("netns", |process| process.namespace("net")),
             mntns: self.optional("mntns", |process| process.namespace("mnt")),
             pidns: self.optional("pidns", |process| process.namespace("pid")),

@@ -22,7 +22,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use namespace::Namespace;
-pub use truth::{Arrived, Flow, Truth};
+pub use truth::{Arrived, Flow, Truth, total};
 
 use crate::command::{Running, run};
 use crate::{build_dir, wait_for};
@@ -72,10 +72,12 @@ impl Lab {
             (&lab.sink, SINK_V4, SINK_V6),
         ];
         for (namespace, v4, v6) in ends {
-            namespace.run(
-                "ethtool",
-                &["-K", "wire", "tso", "off", "gso", "off", "gro", "off"],
-            )?;
+            for device in ["wire", "lo"] {
+                let features = ["tso", "gso", "gro", "tx-udp-segmentation"];
+                let off = features.into_iter().flat_map(|feature| [feature, "off"]);
+                let args: Vec<_> = ["-K", device].into_iter().chain(off).collect();
+                namespace.run("ethtool", &args)?;
+            }
             namespace.run(
                 "ip",
                 &["address", "add", &format!("{v4}/24"), "dev", "wire"],
@@ -95,7 +97,9 @@ impl Lab {
         // Counting before anything can arrive.
         let rules = lab.path("truth.nft");
         fs::write(&rules, truth::RULES)?;
-        run(lab.sink.command("nft").arg("--file").arg(&rules))?;
+        for (namespace, ..) in ends {
+            run(namespace.command("nft").arg("--file").arg(&rules))?;
+        }
         for (namespace, ..) in ends {
             namespace.run("ip", &["link", "set", "wire", "up"])?;
         }
@@ -176,6 +180,24 @@ impl Lab {
             );
         }
         Truth::read(&self.sink)
+    }
+
+    /// Everything that has arrived in the source: from the sink, and from itself over loopback.
+    ///
+    /// # Errors
+    /// When nft fails.
+    pub fn truth_of_source(&self) -> Result<Truth> {
+        Truth::read(&self.source)
+    }
+
+    /// The link-layer address of the sink's end of the wire.
+    ///
+    /// # Errors
+    /// When `ip` does not tell.
+    pub fn sink_mac(&self) -> Result<String> {
+        let link = link(&self.sink)?;
+        let mac = link["address"].as_str();
+        Ok(mac.context("the address of the sink's device")?.to_owned())
     }
 }
 

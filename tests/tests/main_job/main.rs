@@ -64,7 +64,7 @@ fn one_alert_about_the_job_and_none_about_the_rest() -> Result<()> {
     let _job = Running::start_ungrouped(&mut job, lab.dir())?;
 
     let scp = quiet.copy_by_hand(&lab)?;
-    let alerts = |records: &[Value]| of(records, "alert").count() > 0;
+    let alerts = |records: &[Value]| transfers_alerted(records).next().is_some();
     let waited = daemon.wait_records("the alert", Duration::from_mins(1), alerts);
     let alerted = SystemTime::now().duration_since(UNIX_EPOCH)?;
     waited?;
@@ -76,7 +76,7 @@ fn one_alert_about_the_job_and_none_about_the_rest() -> Result<()> {
     std::thread::sleep(Duration::from_secs(3));
 
     let run = daemon.stop()?;
-    let alerts: Vec<&Value> = of(&run.records, "alert").collect();
+    let alerts: Vec<&Value> = transfers_alerted(&run.records).collect();
     ensure!(
         alerts.len() == 1,
         "not one alert but {}: {alerts:?}",
@@ -93,6 +93,11 @@ fn one_alert_about_the_job_and_none_about_the_rest() -> Result<()> {
     check_figures(alert, transfers, arrived, alerted)
         .with_context(|| format!("{alert} of {transfers:?}"))?;
     quiet::check(&run.records, &scp)
+}
+
+/// Alerts about transfers. What others do on this host at the same time may lower coverage.
+fn transfers_alerted(records: &[Value]) -> impl Iterator<Item = &Value> {
+    of(records, "alert").filter(|alert| text(alert, "rule.id") != Some("coverage"))
 }
 
 /// Who, what, where to.

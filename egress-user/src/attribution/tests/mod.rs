@@ -11,8 +11,8 @@ use crate::config::{Limits, Networks};
 use crate::lineage::Lineage;
 use crate::lineage::tests::{SECOND, cut, exec, key};
 use crate::model::{
-    Attribution as Quality, Direction, Event, Flow, FlowDelta, FlowId, KernelTotals, Observation,
-    Reason, SocketOwner, Text, Transport,
+    Attribution as Quality, Direction, Event, Flow, FlowDelta, FlowId, KernelTotals, Mark,
+    Observation, Reason, SocketOwner, Text, Transport,
 };
 
 struct World {
@@ -33,8 +33,11 @@ fn delta(id: u64, owner: Option<u32>) -> FlowDelta {
         owner: owner.map(key),
         owner_name: Text::from("comm"),
         owner_uid: owner.map(|_| 33),
+        owner_gid: None,
+        owner_login: None,
         owner_exec: owner.map(|_| 1),
         cgroup_id: 1,
+        cgroup_path: Text::default(),
         netns: 1,
         local: Some(address("192.0.2.1:40000")),
         remote: Some(address("198.51.100.7:443")),
@@ -49,6 +52,7 @@ fn delta(id: u64, owner: Option<u32>) -> FlowDelta {
         wire_bytes: 100,
         wire_packets: 2,
         rx_bytes: 5,
+        mark: Mark::default(),
     }
 }
 
@@ -56,7 +60,7 @@ impl World {
     fn new() -> Self {
         let mut world = Self {
             lineage: Lineage::offline(&Limits::default()),
-            attribution: Attribution::new(&Networks::default()),
+            attribution: Attribution::new(&Networks::default(), 1000),
             now: SECOND,
             totals: KernelTotals::default(),
         };

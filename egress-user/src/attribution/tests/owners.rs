@@ -106,6 +106,51 @@ fn an_unclaimed_flow_of_a_known_socket_is_its_user_s() {
 }
 
 #[test]
+fn who_began_a_connection_from_before_us_is_known_by_who_listens() {
+    let mut world = World::new();
+    world.held_before(socket(7, 2, 1));
+    world.held_before(socket(8, 2, 1));
+    let listener = SocketOwner {
+        listening: true,
+        local: address("0.0.0.0:80"),
+        ..socket(50, 2, 1)
+    };
+    world.held_before(listener);
+    let mut placed = |id, cookie, port, direction| {
+        let flow = one(world.flow(FlowDelta {
+            cookie,
+            local: Some(address(port)),
+            direction,
+            ..delta(id, Some(2))
+        }));
+        flow.delta.direction
+    };
+    let (client, server) = ("192.0.2.1:40000", "192.0.2.1:80");
+    // First to speak since is not who began.
+    let (sent, received) = (Direction::Initiated, Direction::Accepted);
+    assert_eq!(placed(1, 7, server, sent), Direction::Accepted);
+    assert_eq!(placed(2, 8, client, received), Direction::Initiated);
+    // What the kernel saw begin needs no guess.
+    assert_eq!(placed(3, 9, server, sent), Direction::Initiated);
+}
+
+#[test]
+fn virtual_sockets_have_a_scope_and_no_destination() {
+    let mut world = World::new();
+    let flow = one(world.flow(FlowDelta {
+        remote: None,
+        local: None,
+        family: 40,
+        transport: Transport::VSOCK,
+        ..delta(1, Some(2))
+    }));
+    assert_eq!((flow.scope(), &flow.destination), (Some(&Scope::Vm), &None));
+    assert_eq!(who(&flow), (Some(2), Quality::Exact));
+    let flow = one(world.flow(delta(2, Some(2))));
+    assert_eq!(flow.scope(), Some(&Scope::Public));
+}
+
+#[test]
 fn an_accepted_connection_without_io_is_its_listener_s() {
     let mut world = World::new();
     let listener = SocketOwner {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::{Rule, Signal, SignalKind};
+use crate::model::{BlindKind, Rule, Signal, SignalKind};
 
 const SECRET: (u64, &str, u64) = (5, "/srv/customers.csv", 20_000);
 
@@ -242,4 +242,20 @@ fn a_server_that_a_stranger_pulls_from() {
         host.after(10 * SECOND);
     }
     assert_eq!(host.alerts.len(), 1);
+}
+
+#[test]
+fn a_job_that_is_seen_only_in_part() {
+    let mut host = Host::new(|_| ());
+    let job = Arc::new(job("loop"));
+    host.detector.blind(&job, BlindKind::IoUring);
+    host.detector.blind(&job, BlindKind::IoUring);
+    host.detector
+        .blind(&self::job("another"), BlindKind::RawSocket);
+    looped(&mut host, &job, 12);
+    let [alert] = &host.alerts[..] else {
+        panic!("{:?}", host.alerts)
+    };
+    assert_eq!(alert.blind, [BlindKind::IoUring]);
+    assert_eq!(alert.coverage, Coverage::Degraded);
 }

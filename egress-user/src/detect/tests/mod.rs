@@ -12,8 +12,8 @@ use super::{Detector, FileRead, Labels, Origins, Sources};
 use crate::config;
 use crate::model::{
     Alert, Attribution, BootTime, Coverage, Destination, Direction, FileId, FileRef, Flow,
-    FlowDelta, FlowId, Identity, Job, JobId, Process, ProcessKey, Scheduler, Scope, Script, Text,
-    Transport,
+    FlowDelta, FlowId, Identity, Job, JobId, Mark, Process, ProcessKey, Scheduler, Scope, Script,
+    Text, Transport,
 };
 
 pub(super) const SECOND: u64 = 1_000_000_000;
@@ -87,6 +87,7 @@ pub(super) fn destination(host: u8) -> Destination {
         transport: Transport::TCP,
         scope: Scope::Public,
         domain: None,
+        name: None,
     }
 }
 
@@ -235,8 +236,11 @@ fn flow(
             owner: Some(who.key),
             owner_name: who.name.clone(),
             owner_uid: Some(job.uid),
+            owner_gid: None,
+            owner_login: None,
             owner_exec: Some(1),
             cgroup_id: 1,
+            cgroup_path: "".into(),
             netns: 1,
             local: None,
             remote: None,
@@ -251,6 +255,7 @@ fn flow(
             wire_bytes: 0,
             wire_packets: 1,
             rx_bytes: 0,
+            mark: Mark::default(),
         },
         process: Some(Arc::clone(who)),
         job: Some(Arc::clone(job)),

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::{SECOND, World, cut, exec, file, key};
 use crate::config::Limits;
 use crate::lineage::Glimpse;
-use crate::model::{Access, Event, Exec, FileAccess, Origin, ProcessKey, Text};
+use crate::model::{Access, Event, Exec, FileAccess, Login, Origin, ProcessKey, Text};
 
 fn seed(tgid: u32, parent: u32, executable: &str) -> Exec {
     Exec {
@@ -254,9 +254,9 @@ fn a_process_without_records_is_made_from_its_flow() {
         key: key(7),
         name: Text::from("evil\n"),
         uid: Some(0),
-        exec_id: None,
         cgroup_id: 5,
         netns: 4,
+        ..Glimpse::default()
     };
     let process = world.lineage.process_or(glimpse.clone(), 10);
     assert_eq!(
@@ -304,6 +304,88 @@ fn bytes_belong_to_the_image_and_the_user_that_sent_them() {
     assert_eq!((dropped.identity.uid, dropped.identity.euid), (33, 33));
     assert!(Arc::ptr_eq(&dropped, &seen(5, 33)), "made once");
     assert_eq!(seen(5, 1000).identity.uid, 1000);
+}
+
+#[test]
+fn a_login_and_a_move_after_the_exec_are_told_as_seen() {
+    let mut world = World::new();
+    world.exec(Exec {
+        cgroup_path: Text::from("/system.slice/ssh.service"),
+        ..exec(7, "/usr/sbin/sshd", &[])
+    });
+    let scope = Text::from("/user.slice/user-1000.slice/session-3.scope");
+    let mut seen = |uid, gid, login, (cgroup_id, path): (u64, &Text)| {
+        let glimpse = Glimpse {
+            key: key(7),
+            uid: Some(uid),
+            gid: Some(gid),
+            login: Some(Login {
+                uid: login,
+                session_id: login.map(|_| 3),
+            }),
+            cgroup_id,
+            cgroup_path: path.clone(),
+            ..Glimpse::default()
+        };
+        world.lineage.process_or(glimpse, 10)
+    };
+    let unit = Text::from("/system.slice/ssh.service");
+    let before = seen(0, 0, None, (1, &unit));
+    assert_eq!(before.unit.as_deref(), Some("ssh.service"));
+    let later = seen(1000, 1001, Some(1000), (2, &scope));
+    let identity = later.identity;
+    assert_eq!((identity.uid, identity.gid), (1000, 1001));
+    assert_eq!(
+        (identity.loginuid, identity.session_id),
+        (Some(1000), Some(3))
+    );
+    assert_eq!((later.unit.as_deref(), &later.cgroup_path), (None, &scope));
+    assert!(Arc::ptr_eq(
+        &later,
+        &seen(1000, 1001, Some(1000), (2, &scope))
+    ));
+    assert_eq!(seen(0, 0, None, (1, &unit)).identity.loginuid, None);
+}
+
+#[test]
+fn a_container_that_cgroup2_does_not_know() {
+    let mut world = World::new();
+    let docker = Text::from(format!("/docker/{}", "cd".repeat(32)).as_str());
+    let root = || Text::from("/");
+    world.exec(Exec {
+        cgroup_path: root(),
+        cgroup_v1: Some(vec![docker]),
+        ..exec(1, "/bin/sh", &[])
+    });
+    let inside = |world: &World, tgid| {
+        let process = world.process(tgid).unwrap();
+        process.container.as_ref().map(|c| c.runtime.clone())
+    };
+    assert_eq!(inside(&world, 1).as_deref(), Some("docker"));
+    // Gone before anybody could ask: as its parent.
+    world.fork(1, 2);
+    world.exec(Exec {
+        parent: key(1),
+        cgroup_path: root(),
+        ..exec(2, "/bin/curl", &[])
+    });
+    assert_eq!(inside(&world, 2).as_deref(), Some("docker"));
+    // Asked, and in none.
+    world.exec(Exec {
+        cgroup_path: root(),
+        cgroup_v1: Some(Vec::new()),
+        ..exec(1, "/bin/nsenter", &[])
+    });
+    assert_eq!(inside(&world, 1), None);
+    // Moved within cgroup2 alone: the other hierarchies still hold.
+    let glimpse = Glimpse {
+        key: key(2),
+        cgroup_id: 9,
+        cgroup_path: Text::from("/system.slice/x.service"),
+        ..Glimpse::default()
+    };
+    let moved = world.lineage.process_or(glimpse, 10);
+    assert!(moved.container.is_some());
 }
 
 #[test]

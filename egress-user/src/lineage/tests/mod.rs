@@ -74,6 +74,7 @@ pub(crate) fn exec(tgid: u32, executable: &str, args: &[&str]) -> Exec {
         identity: Identity::default(),
         cgroup_id: 1,
         cgroup_path: Text::default(),
+        cgroup_v1: None,
         netns: 1,
         mntns: 1,
         pidns: 1,

@@ -22,7 +22,7 @@ fn written(terminal: bool, color: bool, records: &[Record]) -> String {
 fn a_pipe_gets_plain_lines() {
     let text = written(false, false, &samples::all());
     let lines: Vec<_> = text.lines().collect();
-    assert_eq!(lines.len(), 4, "{text}");
+    assert_eq!(lines.len(), 5, "{text}");
     assert!(lines[0].contains(r#"flow 2.0 KiB a\x1b[2J"\\\xff\xe2\x80\xae\x0a{}[4321] -> drop.example\xe2\x80\xae (203.0.113.9):443/tcp public user=backup job=/opt/sync.sh (cron: * * * * * /opt/sync.sh) closed"#), "{text}");
     assert!(lines[1].contains("(no_socket) -> -/ip-47"), "{text}");
     assert!(
@@ -31,6 +31,10 @@ fn a_pipe_gets_plain_lines() {
     );
     assert!(
         lines[3].contains("in 12 transfers, one about every 60 s, after reading /srv/customers.db"),
+        "{text}"
+    );
+    assert!(
+        lines[4].contains("ALERT Coverage dropped, score 70: 4096 bytes left"),
         "{text}"
     );
     assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'));
@@ -82,4 +86,20 @@ fn what_nobody_takes_is_bounded() {
     assert!(console.flush().is_err());
     while console.record(&samples::flow()).is_ok() {}
     assert!(console.pending.len() < (1 << 20) + 1000);
+}
+
+/// More than is held between two flushes: ten thousand connections of a second.
+#[test]
+fn a_burst_loses_nothing() {
+    const RECORDS: usize = 10_000;
+    let mut file = tempfile::tempfile().unwrap();
+    let mut console = Console::new(samples::host(), file.try_clone().unwrap(), false, false);
+    for _ in 0..RECORDS {
+        console.record(&samples::flow()).unwrap();
+    }
+    console.flush().unwrap();
+    let mut text = String::new();
+    file.rewind().unwrap();
+    file.read_to_string(&mut text).unwrap();
+    assert!(text.len() > 1 << 20 && text.lines().count() == RECORDS);
 }

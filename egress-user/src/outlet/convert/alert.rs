@@ -1,10 +1,12 @@
 //! An alert's line.
 
 use super::{Document, job_of, present, time};
-use crate::model::{Alert, FileEvidence, Scheduler, Signal, SignalKind};
+use crate::model::{
+    Alert, Coverage, CoverageEvidence, FileEvidence, HostAlert, Scheduler, Signal, SignalKind,
+};
 use crate::outlet::ecs;
 use crate::outlet::host::Host;
-use crate::outlet::shown::{Device, EntityId, Escaped, Shown};
+use crate::outlet::shown::{Device, EntityId, Escaped, Harmless, Shown};
 use crate::outlet::summary;
 use crate::outlet::words::coverage;
 
@@ -31,17 +33,7 @@ impl<'a> Document<'a> {
             id: summary::rule_id(alert.rule),
             name: summary::rule_name(alert.rule),
         });
-        document.threat = Some(ecs::Threat {
-            framework: "MITRE ATT&CK",
-            technique: ecs::Technique {
-                id: &alert.techniques,
-                name: alert
-                    .techniques
-                    .iter()
-                    .map(|id| technique_name(id))
-                    .collect(),
-            },
-        });
+        document.threat = Some(threat(&alert.techniques));
         let egress = &mut document.egress;
         egress.job = Some(job_of(&alert.job));
         egress.alert = Some(ecs::AlertFields {
@@ -53,6 +45,7 @@ impl<'a> Document<'a> {
             rx_bytes: alert.rx_bytes,
             first: time(host, alert.first),
             last: time(host, alert.last),
+            blind_spots: alert.blind.iter().map(|kind| kind.name()).collect(),
             coverage: coverage(alert.coverage),
         });
         egress.coverage = Some(coverage(alert.coverage));
@@ -64,6 +57,44 @@ impl<'a> Document<'a> {
             .collect();
         egress.lineage = lineage(alert);
         document
+    }
+
+    pub(super) fn host_alert(alert: &'a HostAlert, host: &'a Host) -> Self {
+        let mut document = Self::of(
+            host,
+            alert.at,
+            "alert",
+            &["intrusion_detection", "host"],
+            &["info"],
+        );
+        document.event.id = Some(&alert.id);
+        document.event.risk_score = Some(alert.score.min(100));
+        let since = alert.evidence.iter().map(|part| part.since).min();
+        document.event.start = since.map(|since| time(host, since));
+        document.message = Some(summary::HostAlertSentence(alert).to_string());
+        document.rule = Some(ecs::Rule {
+            id: summary::COVERAGE_ID,
+            name: summary::COVERAGE_NAME,
+        });
+        document.threat = Some(threat(&alert.techniques));
+        let egress = &mut document.egress;
+        egress.coverage = Some(coverage(Coverage::Degraded));
+        egress.evidence = alert
+            .evidence
+            .iter()
+            .map(|part| coverage_evidence(part, host))
+            .collect();
+        document
+    }
+}
+
+fn threat<'a>(techniques: &'a [&'static str]) -> ecs::Threat<'a> {
+    ecs::Threat {
+        framework: "MITRE ATT&CK",
+        technique: ecs::Technique {
+            id: techniques,
+            name: techniques.iter().map(|id| technique_name(id)).collect(),
+        },
     }
 }
 
@@ -80,6 +111,7 @@ fn technique_name(id: &'static str) -> &'static str {
         "T1074" => "Data Staged",
         "T1119" => "Automated Collection",
         "T1537" => "Transfer Data to Cloud Account",
+        "T1562" => "Impair Defenses",
         "T1560" => "Archive Collected Data",
         "T1567" => "Exfiltration Over Web Service",
         _ => id,
@@ -105,7 +137,21 @@ fn evidence(signal: &Signal) -> ecs::Evidence<'_> {
         value: finite(signal.value),
         threshold: finite(signal.threshold),
         baseline: signal.baseline.and_then(finite),
+        since: None,
         sentence: &signal.sentence,
+    }
+}
+
+fn coverage_evidence<'a>(part: &'a CoverageEvidence, host: &Host) -> ecs::Evidence<'a> {
+    ecs::Evidence {
+        kind: part.kind.name(),
+        holds: true,
+        score: None,
+        value: Some(part.value).filter(|value| value.is_finite()),
+        threshold: Some(part.threshold).filter(|value| value.is_finite()),
+        baseline: None,
+        since: Some(time(host, part.since)),
+        sentence: &part.sentence,
     }
 }
 
@@ -136,7 +182,7 @@ fn lineage(alert: &Alert) -> Vec<ecs::Step> {
         let (kind, name) = summary::scheduler(&alert.job.scheduler);
         let name = name.map_or_else(
             || kind.to_owned(),
-            |name| format!("{kind}: {}", Escaped(name)),
+            |name| format!("{kind}: {}", Harmless(name)),
         );
         steps.push(step("scheduler", name));
     }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Bytes, Name, Time};
+use super::{Bytes, Known, Name, Time};
 use crate::outlet::shown::{Device, EntityId, Shown};
 
 /// `egress`. Which fields there are follows from `event.action`.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Egress<'a> {
-    /// Flow: identifies it for as long as the daemon runs.
+    /// Flow: identifies it for as long as its hooks count, also over a restart of the daemon.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow_id: Option<u64>,
     /// Flow: bytes that send calls accepted since this flow's last record of this process.
@@ -45,16 +45,19 @@ pub struct Egress<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["no_socket", "kernel", "before_start", "no_slot", "no_storage", "in_flight"]))]
     pub unattributed_reason: Option<&'static str>,
-    /// Flow, alert: `loopback`, `link`, `private`, `public`, or a network's name in the configuration.
+    /// Flow, alert: `loopback`, `link`, `private`, `public`, `vm` (virtual sockets), or a network's name in the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Name<'a>>,
-    /// Flow, exec: network namespace (inode number); absent when not known.
+    /// Flow, alert: how `destination.domain` is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination_name: Option<DestinationName<'a>>,
+    /// Flow, exec, blind spot: network namespace (inode number); absent when not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netns: Option<u32>,
-    /// Flow, exec, alert: what runs again and again.
+    /// Flow, exec, blind spot, alert: what runs again and again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<Job<'a>>,
-    /// Flow, exec, file, alert: name of who logged in, kept over sudo and su.
+    /// Flow, exec, file, blind spot, alert: name of who logged in, kept over sudo and su.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub login_user: Option<Name<'a>>,
     /// Their user id.
@@ -63,9 +66,9 @@ pub struct Egress<'a> {
     /// Their audit session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_id: Option<u32>,
-    /// systemd unit of the process.
+    /// systemd unit of the process, as systemd writes it (`\x2d` included).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub unit: Option<Name<'a>>,
+    pub unit: Option<Known<'a>>,
     /// Exec: cgroup path below the cgroup2 root.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Bytes<'a>>,
@@ -81,7 +84,7 @@ pub struct Egress<'a> {
     /// Alert: figures over all its transfers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alert: Option<AlertFields<'a>>,
-    /// Alert: every signal, also those that do not hold.
+    /// Alert: every signal, also those that do not hold. Of rule `coverage`: what dropped.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Evidence<'a>>,
     /// Alert: files read before and during the transfers, sensitive ones first.
@@ -97,22 +100,63 @@ pub struct Egress<'a> {
     /// Health: every byte's place, since start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Ledgers>,
+    /// Health: what left through network devices since the start, beside what the kernel counted there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interfaces: Option<super::Interfaces<'a>>,
     /// Health: what we see with.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<Hook<'a>>,
-    /// Health: detail that was lost, since start. Totals never are.
+    /// Health: detail that was lost, since start; gap: in it. Totals never are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<Lost>,
+    /// Blind spot: what is used that hooks see only in part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blind_spot: Option<BlindSpot<'a>>,
+    /// Health: blind spots in use since the last health record.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blind_spots: Vec<BlindSpotUses>,
+    /// Health: events of processes and files, by kind, since start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Events>,
+    /// Health: records of each outlet, by kind, since start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outlets: Vec<OutletBooks>,
     /// Health: since when the daemon runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub started: Option<Time>,
+    /// Health: since when the hooks count: from before `started`, when the daemon took them over from another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub counting_since: Option<Time>,
+    /// Gap: time in which no daemon ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
     /// Health: flows that are followed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live_flows: Option<u64>,
     /// Health: processes that are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live_processes: Option<u64>,
+    /// Health: names of destinations that are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_names: Option<u64>,
+}
+
+/// `egress.destination_name`. A name is a hint, never a proof: see its source.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct DestinationName<'a> {
+    /// `tls_sni` and `quic_sni`: what the client claimed on this very connection. `dns` and `https_hint`: the address was in
+    /// a DNS answer about that name, received in the same network namespace by the same container or host.
+    #[schemars(extend("enum" = ["tls_sni", "quic_sni", "dns", "https_hint"]))]
+    pub source: &'static str,
+    /// From DNS: whether another process than this one had asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared: Option<bool>,
+    /// What DNS said, where the client claimed something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Name<'a>>,
 }
 
 /// `egress.job`.
@@ -155,7 +199,7 @@ pub struct Scheduler<'a> {
     pub kind: &'static str,
     /// Its entry, unit, runner or container.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<Name<'a>>,
+    pub name: Option<Known<'a>>,
 }
 
 /// `egress.access`.
@@ -193,9 +237,36 @@ pub struct AlertFields<'a> {
     /// End of the last transfer.
     #[schemars(extend("format" = "date-time"))]
     pub last: Time,
+    /// What the job has used that hooks see only in part: kinds as in `egress.blind_spot.kind`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blind_spots: Vec<&'static str>,
     /// As `egress.coverage`.
     #[schemars(extend("enum" = ["full", "degraded"]))]
     pub coverage: &'static str,
+}
+
+/// `egress.blind_spot`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct BlindSpot<'a> {
+    /// Which kind.
+    #[schemars(extend("enum" = ["io_uring", "packet_socket", "packet_ring", "xdp_socket", "raw_socket", "vsock", "queue_bypass"]))]
+    pub kind: &'static str,
+    /// What the process asked for, in the kernel's terms.
+    pub operation: &'a str,
+    /// What the hooks see of it, and what not.
+    pub why: &'static str,
+}
+
+/// One of `egress.blind_spots`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct BlindSpotUses {
+    /// As `egress.blind_spot.kind`.
+    #[schemars(extend("enum" = ["io_uring", "packet_socket", "packet_ring", "xdp_socket", "raw_socket", "vsock", "queue_bypass"]))]
+    pub kind: &'static str,
+    /// Uses that were told; one that goes on is told once a minute.
+    pub uses: u64,
 }
 
 /// One of `egress.evidence`: a signal.
@@ -203,7 +274,7 @@ pub struct AlertFields<'a> {
 #[schemars(deny_unknown_fields)]
 pub struct Evidence<'a> {
     /// Which signal.
-    #[schemars(extend("enum" = ["automation", "cadence", "chunking", "asymmetry", "novelty", "source", "volume", "disguise"]))]
+    #[schemars(extend("enum" = ["automation", "cadence", "chunking", "asymmetry", "novelty", "source", "volume", "disguise", "hook", "unseen", "unattributed", "lost"]))]
     pub kind: &'static str,
     /// Whether it holds.
     pub holds: bool,
@@ -219,6 +290,10 @@ pub struct Evidence<'a> {
     /// What the value was compared with; absent when there is no baseline yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<f64>,
+    /// Of rule `coverage`: start of the interval in which it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub since: Option<Time>,
     /// The same for people, with the figures.
     pub sentence: &'a str,
 }
@@ -256,6 +331,22 @@ pub struct Step {
     /// Process: as `process.entity_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entity_id: Option<Shown<EntityId>>,
+}
+
+/// `egress.gap`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Gap {
+    /// Why: the daemon was killed or stopped, or the hooks were replaced.
+    #[schemars(extend("enum" = ["not_running", "upgrade"]))]
+    pub reason: &'static str,
+    /// From `event.start` to `event.end`, seconds.
+    pub seconds: f64,
+    /// Of those, without any hook: bytes of this time are told nowhere. 0 when the hooks went on counting.
+    pub blind_seconds: f64,
+    /// Hooks that did not count all the while.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<&'static str>,
 }
 
 /// `egress.ledger`.
@@ -296,6 +387,42 @@ pub struct Hook<'a> {
     pub reason: Option<&'a str>,
     /// What is lost without it.
     pub gives: &'static str,
+}
+
+/// One of `egress.events`. When all has been read, seen = told + repeated + filtered + lost.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Events {
+    /// `fork`, `exec`, `exit` or `file`.
+    pub kind: &'static str,
+    /// Counted in the kernel, before anything else.
+    pub seen: u64,
+    /// Records that came through.
+    pub told: u64,
+    /// Opens not told again: same process, file and access.
+    pub repeated: u64,
+    /// Opens of what holds no data, and the daemon's own.
+    pub filtered: u64,
+    /// Lost; `egress.lost` has the causes.
+    pub lost: u64,
+}
+
+/// One of `egress.outlets`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct OutletBooks {
+    /// `jsonl`, `metrics` or `console`.
+    pub outlet: &'static str,
+    /// Kind of record, as `event.action`.
+    pub record: &'static str,
+    /// Handed to the outlet.
+    pub given: u64,
+    /// Of those, lost: its queue was full, or it could not write.
+    pub lost: u64,
+    /// Application bytes of lost flow records.
+    pub lost_app_bytes: u64,
+    /// Wire bytes of lost flow records.
+    pub lost_wire_bytes: u64,
 }
 
 /// One of `egress.lost`.

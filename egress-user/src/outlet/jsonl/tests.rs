@@ -1,14 +1,14 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{HOLD, Jsonl, WRITE_AT, fitting};
-use crate::model::{Attribution, Process, Record};
-use crate::outlet::{Outlet as _, ecs, samples};
+use crate::model::{Attribution, Journal, Process, Record, Target, Told};
+use crate::outlet::{JournalCell, Outlet as _, ecs, samples};
 
 fn open(path: &Path) -> Jsonl {
     Jsonl::file(samples::host(), path, 64 << 10, 3).unwrap()
@@ -45,6 +45,8 @@ fn lines_have_the_fixed_names() {
         ("/source/ip", "198.51.100.2"),
         ("/destination/ip", "203.0.113.9"),
         ("/destination/domain", r"drop.example\xe2\x80\xae"),
+        ("/egress/destination_name/source", "tls_sni"),
+        ("/egress/destination_name/dns", r"other.example\x1b"),
         ("/network/transport", "tcp"),
         ("/network/type", "ipv4"),
         ("/network/direction", "egress"),
@@ -357,4 +359,91 @@ proptest! {
         prop_assert!(!line.chars().any(char::is_control));
         prop_assert!(jsonschema::is_valid(&ecs::schema(), &serde_json::from_str(&line).unwrap()));
     }
+}
+
+/// Notes what is announced, and holds what is told to it.
+#[derive(Default)]
+struct Notes {
+    announced: Mutex<Vec<u64>>,
+    told: Mutex<u64>,
+    most: Mutex<usize>,
+}
+
+impl Journal for Notes {
+    fn intend(&self, target: Target<'_>, lines: &mut dyn Iterator<Item = (u64, &Told)>) {
+        let text = fs::read(target.path).unwrap();
+        let from = usize::try_from(target.from).unwrap();
+        assert!(from == 0 || text[from - 1] == b'\n', "begins within a line");
+        let lines: Vec<_> = lines.collect();
+        let counters = lines
+            .iter()
+            .filter(|(_, told)| matches!(told, Told::Counters(..)))
+            .count();
+        assert!(counters <= 1, "the journal holds one set of counters");
+        let mut most = self.most.lock().unwrap();
+        *most = (*most).max(lines.len());
+        *self.announced.lock().unwrap() = lines.into_iter().map(|(end, _)| end).collect();
+    }
+
+    fn told(&self, _: &Told) {
+        *self.told.lock().unwrap() += 1;
+    }
+
+    fn done(&self) {}
+}
+
+#[test]
+fn each_record_is_announced_with_where_its_line_will_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events");
+    let notes = Arc::new(Notes::default());
+    let cell = JournalCell::default();
+    cell.set(notes.clone());
+    let mut outlet = open(&path).noting(cell);
+    let mut written = 0;
+    for round in 0_u64..40 {
+        for _ in 0..round % 7 {
+            outlet.record(&samples::flow()).unwrap();
+        }
+        outlet.record(&samples::exec()).unwrap();
+        outlet.record(&samples::health()).unwrap();
+        outlet.record(&samples::health()).unwrap();
+        written += round % 7 + 2;
+        let before = *notes.told.lock().unwrap();
+        outlet.flush().unwrap();
+        assert_eq!(*notes.told.lock().unwrap(), written, "all is told");
+        assert!(written - before >= 2);
+        // The last write, whether the file was rotated before it or not.
+        let text = fs::read(&path).unwrap();
+        let announced = notes.announced.lock().unwrap();
+        assert_eq!(announced.last(), Some(&(text.len() as u64)));
+        for end in announced.iter() {
+            assert_eq!(text[usize::try_from(*end).unwrap() - 1], b'\n');
+        }
+    }
+    assert!(
+        dir.path().join("events.1").exists(),
+        "it was rotated meanwhile"
+    );
+}
+
+#[test]
+fn the_journal_is_given_no_more_than_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events");
+    let notes = Arc::new(Notes::default());
+    let cell = JournalCell::default();
+    cell.set(notes.clone());
+    let mut outlet = Jsonl::file(samples::host(), &path, 1 << 30, 3)
+        .unwrap()
+        .noting(cell);
+    // Lines that cannot be written wait, and then go out at once.
+    outlet.trouble = Some(std::io::ErrorKind::StorageFull.into());
+    for _ in 0..1000 {
+        outlet.record(&samples::flow()).unwrap();
+    }
+    assert!(outlet.flush().is_err());
+    assert_eq!(*notes.told.lock().unwrap(), 1000);
+    assert_eq!(*notes.most.lock().unwrap(), egress_common::state::INTENTS);
+    assert_eq!(lines(&path).len(), 1000);
 }

@@ -1,6 +1,7 @@
 //! What a scrape says, written from one locked state.
 
 use std::fmt;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder};
@@ -10,8 +11,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::series::{Moved, Series};
 use super::{Numbers, State};
-use crate::model::{Coverage, Ledger, Reason};
-use crate::outlet::summary::rule_id;
+use crate::model::{Coverage, Interfaces, Ledger, PacketClass, Reason};
+use crate::outlet::summary::{COVERAGE_ID, rule_id};
 use crate::outlet::words::hook_state;
 
 type Pair<'a> = (&'static str, &'a str);
@@ -103,9 +104,33 @@ impl Out<'_> {
         level(&mut metric, &[("version", env!("CARGO_PKG_VERSION"))], 1)?;
         let metric = self.counter("exec", "Programs executed.")?;
         ConstCounter::new(state.execs).encode(metric)?;
+        let mut metric = self.counter(
+            "blind_spot_uses",
+            "Uses of what hooks see only in part, by kind. One that goes on counts once a minute, process and operation.",
+        )?;
+        for (kind, uses) in &state.blind {
+            count(&mut metric, &[("kind", kind.name())], *uses)?;
+        }
         let mut metric = self.counter("alerts", "Alerts raised, by rule.")?;
         for (rule, alerts) in &state.alerts {
             count(&mut metric, &[("rule", rule_id(*rule))], *alerts)?;
+        }
+        count(&mut metric, &[("rule", COVERAGE_ID)], state.host_alerts)?;
+        let mut metric = self.counter(
+            "gaps",
+            "Times that no daemon ran before this one, by reason.",
+        )?;
+        for (reason, (gaps, _)) in &state.gaps {
+            count(&mut metric, &[("reason", reason.name())], *gaps)?;
+        }
+        let mut metric = self.counter(
+            "gap_seconds",
+            "How long no daemon ran before this one, by reason.",
+        )?;
+        for (reason, (_, length)) in &state.gaps {
+            let seconds = Duration::from_nanos(*length).as_secs_f64();
+            ConstCounter::new(seconds)
+                .encode(metric.encode_family(&[("reason", reason.name())])?)?;
         }
         Ok(())
     }
@@ -121,6 +146,9 @@ impl Out<'_> {
         for (layer, ledger) in [("wire", &health.wire_bytes), ("app", &health.app_bytes)] {
             books(&mut metric, layer, ledger)?;
         }
+        if let Some(interfaces) = &health.interfaces {
+            self.interfaces(interfaces)?;
+        }
         let mut metric = self.counter(
             "lost",
             "Detail that was lost, by kind and cause. Byte totals never are.",
@@ -131,6 +159,39 @@ impl Out<'_> {
                 &[("kind", lost.kind), ("cause", lost.cause)],
                 lost.count,
             )?;
+        }
+        let mut metric = self.counter(
+            "events",
+            "Events of processes and files by kind: seen = told + repeated + filtered + lost, but for those on their way.",
+        )?;
+        for events in &health.events {
+            for (state, value) in [
+                ("seen", events.seen),
+                ("told", events.told),
+                ("repeated", events.repeated),
+                ("filtered", events.filtered),
+                ("lost", events.lost),
+            ] {
+                count(
+                    &mut metric,
+                    &[("kind", events.kind), ("state", state)],
+                    value,
+                )?;
+            }
+        }
+        let mut metric = self.counter(
+            "outlet_records",
+            "Records of each outlet by kind: handed to it, and of those lost.",
+        )?;
+        for books in &health.outlets {
+            for (state, value) in [("given", books.given), ("lost", books.lost)] {
+                let labels = [
+                    ("outlet", books.outlet),
+                    ("record", books.record),
+                    ("state", state),
+                ];
+                count(&mut metric, &labels, value)?;
+            }
         }
         let mut metric = self.gauge(
             "hook_info",
@@ -153,7 +214,34 @@ impl Out<'_> {
         let metric = self.gauge("live_flows", "Flows that are followed.")?;
         ConstGauge::new(health.live_flows).encode(metric)?;
         let metric = self.gauge("live_processes", "Processes that are known.")?;
-        ConstGauge::new(health.live_processes).encode(metric)
+        ConstGauge::new(health.live_processes).encode(metric)?;
+        let metric = self.gauge("live_names", "Names of destinations that are known.")?;
+        ConstGauge::new(health.live_names).encode(metric)
+    }
+
+    /// Summed over devices, so that their number does not matter.
+    fn interfaces(&mut self, interfaces: &Interfaces) -> fmt::Result {
+        let total = &interfaces.total;
+        let mut metric = self.counter(
+            "interface_transmit_bytes",
+            "Bytes at the link layer that left through network devices, loopback aside, by what they were; unseen: by no hook.",
+        )?;
+        for (class, bytes) in PacketClass::ALL.into_iter().zip(total.bytes) {
+            count(&mut metric, &[("class", class.name())], bytes)?;
+        }
+        count(&mut metric, &[("class", "unseen")], total.unseen)?;
+        let mut metric = self.counter(
+            "interface_transmit_packets",
+            "Packets of these that a hook saw, a segmented one counted as its segments.",
+        )?;
+        for (class, packets) in PacketClass::ALL.into_iter().zip(total.packets) {
+            count(&mut metric, &[("class", class.name())], packets)?;
+        }
+        let metric = self.gauge(
+            "interface_hidden_namespaces",
+            "Network namespaces whose devices' counters cannot be read.",
+        )?;
+        ConstGauge::new(interfaces.hidden_namespaces).encode(metric)
     }
 }
 

@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 
 use super::Outlet;
 use super::shown::Escaped;
-use crate::model::{Flow, Health, Record, Rule};
+use crate::model::{BlindKind, Flow, GapReason, Health, Record, Rule};
 
 mod collector;
 mod format;
@@ -41,7 +41,11 @@ struct State {
     series: Series,
     health: Option<Arc<Health>>,
     alerts: BTreeMap<Rule, u64>,
+    host_alerts: u64,
     execs: u64,
+    /// Gaps, and their length, ns.
+    gaps: BTreeMap<GapReason, (u64, u64)>,
+    blind: BTreeMap<BlindKind, u64>,
 }
 
 impl Numbers {
@@ -63,7 +67,14 @@ impl Metrics {
                 (Rule::SensitiveBulkTransfer, 0),
             ]
             .into(),
+            host_alerts: 0,
             execs: 0,
+            gaps: [
+                (GapReason::NotRunning, (0, 0)),
+                (GapReason::Upgrade, (0, 0)),
+            ]
+            .into(),
+            blind: BlindKind::ALL.map(|kind| (kind, 0)).into(),
         })));
         let mut registry = Registry::with_prefix("egress");
         registry.register_collector(Box::new(Arc::clone(&numbers)));
@@ -111,8 +122,16 @@ impl Outlet for MetricsOutlet {
             }
             Record::Exec { .. } => self.0.lock().execs += 1,
             Record::File { .. } => {}
+            Record::Blind { using, .. } => *self.0.lock().blind.entry(using.kind).or_default() += 1,
             Record::Health(health) => self.0.lock().health = Some(Arc::clone(health)),
+            Record::HostAlert(_) => self.0.lock().host_alerts += 1,
             Record::Alert(alert) => *self.0.lock().alerts.entry(alert.rule).or_default() += 1,
+            Record::Gap(gap) => {
+                let mut state = self.0.lock();
+                let (count, length) = state.gaps.entry(gap.reason).or_default();
+                *count += 1;
+                *length += gap.end.saturating_sub(gap.start);
+            }
         }
         Ok(())
     }
@@ -128,10 +147,7 @@ fn labels(flow: &Flow) -> Labels {
         Some(process) if process.executable.path.is_empty() => "unknown".to_owned(),
         Some(process) => short(process.executable.path.to_string()),
     };
-    let scope = flow
-        .destination
-        .as_ref()
-        .map_or("unknown", |to| super::words::scope(&to.scope));
+    let scope = flow.scope().map_or("unknown", super::words::scope);
     Labels {
         executable,
         scope: Escaped(scope).to_string(),

@@ -56,6 +56,12 @@ fn says_what_happened() {
             0,
         ),
         (r#"egress_lost_total{kind="exec",cause="ring_full"}"#, 3),
+        (r#"egress_events_total{kind="file",state="seen"}"#, 100),
+        (
+            r#"egress_outlet_records_total{outlet="jsonl",record="flow",state="lost"}"#,
+            7,
+        ),
+        (r#"egress_events_total{kind="file",state="repeated"}"#, 30),
         (
             r#"egress_hook_info{hook="send",method="tp_btf/sock_send_length",state="ok"}"#,
             1,
@@ -66,6 +72,7 @@ fn says_what_happened() {
         ("egress_coverage_full", 0),
         ("egress_live_flows", 5),
         ("egress_live_processes", 120),
+        ("egress_live_names", 30),
         ("egress_series_budget", 5),
         ("egress_series_used", 3),
     ] {

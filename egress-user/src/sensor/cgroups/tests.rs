@@ -64,7 +64,7 @@ fn a_new_cgroup_is_found_by_the_walk() {
     std::fs::create_dir(&child.0).expect("root may make a cgroup");
     let (id, below) = (child.id(), child.below(&root));
     assert_eq!(root.id_of(below.as_bytes()), Some(id));
-    // The tree was walked at 0: not again before 100 ms.
+    // The tree was walked at 0: not again before 50 ms.
     assert!(paths.path(&root, id, None, WALK_INTERVAL_NS - 1).is_empty());
     assert_eq!(
         paths.path(&root, id, None, WALK_INTERVAL_NS).as_bytes(),

@@ -305,15 +305,64 @@ fn nonsense_is_refused_by_cause() {
     );
 }
 
+fn name_bytes(what: u16, length: u32, payload: &[u8]) -> Vec<u8> {
+    let name = records::Name {
+        header: Header {
+            kind: records::KIND_NAME,
+            flags: 0,
+            tgid: 10,
+            at_ns: 99,
+            start_ns: 50,
+        },
+        cookie: 5,
+        cgroup_id: 77,
+        saddr: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1],
+        daddr: [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9],
+        netns: 4,
+        seq: 6,
+        length,
+        sport: [0x9c, 0x40],
+        dport: [0, 53],
+        what,
+        payload_len: u16::try_from(payload.len()).expect("fits"),
+        _pad: 0,
+    };
+    [name.as_bytes(), payload, b"room that was not needed"].concat()
+}
+
+#[test]
+fn a_name_arrives_whole() {
+    let observation = name_record(&name_bytes(records::NAME_DNS_TCP, 9, b"answer")).expect("whole");
+    let Event::Name(name) = observation.event else {
+        panic!("not a name: {:?}", observation.event)
+    };
+    assert_eq!((observation.at, name.kind), (99, NameKind::DnsTcp));
+    assert_eq!(name.process.map(|process| process.tgid), Some(10));
+    assert_eq!(
+        (name.local, name.remote),
+        (
+            "192.0.2.1:40000".parse().expect("an address"),
+            "[2001:db8::9]:53".parse().expect("an address")
+        )
+    );
+    assert_eq!((name.cookie, name.cgroup_id, name.netns), (5, 77, 4));
+    assert_eq!((name.seq, name.length), (6, 9));
+    assert_eq!(*name.payload, *b"answer");
+    let cause = |bytes: &[u8]| name_record(bytes).map_err(DecodeError::cause).err();
+    assert_eq!(cause(&name_bytes(99, 1, b"x")), Some("unknown_kind"));
+    assert_eq!(cause(&name_bytes(1, 1, b"x")[..96]), Some("tail_too_short"));
+    assert_eq!(cause(&name_bytes(1, 1, b"x")[..95]), Some("too_short"));
+}
+
 proptest! {
     #[test]
     fn no_bytes_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..1024), kind in 0_u16..6) {
-        let _ = (process_record(&bytes), file_record(&bytes));
+        let _ = (process_record(&bytes), file_record(&bytes), name_record(&bytes));
         // And the same with a kind that exists, so that the tails are reached.
         if let Some(start) = bytes.get_mut(..2) {
             start.copy_from_slice(&kind.to_ne_bytes());
         }
-        let _ = (process_record(&bytes), file_record(&bytes));
+        let _ = (process_record(&bytes), file_record(&bytes), name_record(&bytes));
     }
 
     #[test]
@@ -339,4 +388,38 @@ proptest! {
         prop_assert_eq!(exec.cwd.as_bytes(), [b"/", &parts[3][..]].concat());
         prop_assert_eq!(exec.args, vec![Text::from(parts[4].clone())]);
     }
+}
+
+#[test]
+fn a_blind_spot_is_read() {
+    let mut record = records::Blind {
+        header: Header {
+            kind: records::KIND_BLIND,
+            tgid: 7,
+            at_ns: 99,
+            start_ns: 42,
+            ..Header::default()
+        },
+        what: records::BLIND_IO_URING,
+        detail: 18,
+        netns: 5,
+        ..records::Blind::default()
+    };
+    let told = process_record(record.as_bytes()).expect("whole");
+    let Event::Blind(using) = told.event else {
+        panic!("{told:?}")
+    };
+    let process = ProcessKey {
+        tgid: 7,
+        start_ns: 42,
+    };
+    assert_eq!((told.at, using.process, using.netns), (99, process, 5));
+    assert_eq!(using.operation, "IORING_OP_OPENAT");
+    assert!(using.opens_file);
+    record.what = 9;
+    let error = process_record(record.as_bytes()).expect_err("nothing that is told");
+    assert_eq!(error, DecodeError::UnknownUse { what: 9 });
+    let short = record.as_bytes().split_last().expect("not empty").1;
+    let error = process_record(short).expect_err("too short");
+    assert_eq!(error.cause(), "too_short");
 }

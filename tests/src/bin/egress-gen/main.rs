@@ -6,12 +6,21 @@
 
 #[cfg(target_arch = "x86_64")]
 mod compat;
+mod blind;
+mod dns;
+mod flood;
+mod frames;
 mod http;
 mod open;
+mod process;
 mod raw;
 mod repeat;
 mod send;
 mod sink;
+mod sys;
+mod uring;
+mod way;
+mod who;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,6 +44,34 @@ enum Command {
         /// Payload, bytes.
         #[arg(long, default_value_t = 100)]
         size: usize,
+    },
+    /// One datagram with these bytes.
+    Datagram {
+        /// Where to.
+        #[arg(long)]
+        to: SocketAddr,
+        /// A file with the bytes, hexadecimal.
+        #[arg(long)]
+        hex: PathBuf,
+    },
+    /// DNS questions about `PREFIX0.NAME`, `PREFIX1.NAME`, ..., one after the other, over one socket.
+    DnsAsk {
+        /// Whom.
+        #[arg(long)]
+        to: SocketAddr,
+        /// Before the number.
+        #[arg(long)]
+        prefix: String,
+        /// How many.
+        #[arg(long)]
+        count: u32,
+    },
+    /// A DNS server that answers as the name's first letter says: `n` well, with another address each time; `l` with a name
+    /// that points to itself; `j` with junk.
+    DnsHostile {
+        /// Where.
+        #[arg(long)]
+        listen: SocketAddr,
     },
     /// One datagram to each of many ports, from one socket.
     UdpFan {
@@ -103,12 +140,53 @@ enum Command {
         #[arg(long)]
         listen: SocketAddr,
     },
+    /// Sends in one of many ways.
+    Way(way::Order),
+    /// A server with manners of its own.
+    Peer(way::peer::Peer),
+    /// Tells whether this kernel has what a way of sending needs.
+    Probe {
+        /// What.
+        #[arg(value_enum)]
+        need: way::probe::Need,
+    },
+    /// Ethernet frames with IPv4 in them, by a packet socket.
+    Frames(frames::Frames),
+    /// Datagrams over one socket, and between them steps that change the sender: `login=UID`, `uid=UID`, `gid=GID`,
+    /// `cgroup=DIRECTORY`, `sleep=MILLISECONDS`, `fork`, `exec=PROGRAM`; `send=BYTES` is a datagram.
+    Who {
+        /// Where to.
+        #[arg(long)]
+        to: SocketAddr,
+        /// The socket is standard input.
+        #[arg(long)]
+        inherited: bool,
+        /// What to do, in order.
+        steps: Vec<String>,
+    },
     /// Opens one prepared file after the other, each in another way.
     OpenKinds {
         /// Where they lie.
         #[arg(long)]
         dir: PathBuf,
     },
+    /// Asks for what hooks see only in part.
+    Blind {
+        /// Which.
+        #[arg(long)]
+        kind: blind::Kind,
+        /// Keep it until standard input ends.
+        #[arg(long)]
+        hold: bool,
+    },
+    /// Opens a file by io_uring.
+    UringOpen {
+        /// Which.
+        #[arg(long)]
+        path: PathBuf,
+    },
+    /// One TCP connection, sending by io_uring.
+    UringSend(Upload),
     /// Opens prepared pairs of files by a path that another thread changes all the time.
     OpenRace {
         /// Where they lie.
@@ -118,6 +196,11 @@ enum Command {
         #[arg(long)]
         pairs: u32,
     },
+    /// Sockets that change hands, users that change, processes that are gone.
+    Process(process::Process),
+    /// As much as the machine can do.
+    #[command(subcommand)]
+    Flood(flood::Flood),
 }
 
 /// What to send.
@@ -145,6 +228,9 @@ fn main() -> anyhow::Result<()> {
         Command::TcpUpload(upload) => print(&send::tcp_upload(&upload)?),
         Command::UdpBurst(upload) => print(&send::udp_burst(&upload)?),
         Command::OnePacket { to, size } => print(&send::one_packet(to, size)?),
+        Command::Datagram { to, hex } => print(&send::datagram(to, &hex)?),
+        Command::DnsAsk { to, prefix, count } => print(&dns::ask(to, &prefix, count)?),
+        Command::DnsHostile { listen } => dns::hostile(listen)?,
         Command::UdpFan { to, ports } => print(&send::udp_fan(to, ports)?),
         Command::Repeat { count, args } => print(&repeat::repeat(count, &args)?),
         Command::NtpLike { to, count, every } => {
@@ -158,8 +244,22 @@ fn main() -> anyhow::Result<()> {
         } => sink::tcp(listen, close_after)?,
         Command::UdpSink { listen, echo } => sink::udp(listen, echo)?,
         Command::Http { listen } => http::serve(listen)?,
+        Command::Way(order) => way::run(&order)?,
+        Command::Peer(peer) => way::peer::serve(&peer)?,
+        Command::Probe { need } => print(&way::probe::probe(need)),
+        Command::Frames(frames) => print(&frames::send(&frames)?),
+        Command::Blind { kind, hold } => blind::ask(kind, hold)?,
+        Command::UringOpen { path } => print(&blind::open(&path)?),
+        Command::UringSend(upload) => print(&blind::send(&upload)?),
+        Command::Who {
+            to,
+            inherited,
+            steps,
+        } => who::who(to, &steps, inherited)?,
         Command::OpenKinds { dir } => print(&open::kinds(&dir)?),
         Command::OpenRace { dir, pairs } => print(&open::race(&dir, pairs)?),
+        Command::Process(process) => process::process(&process)?,
+        Command::Flood(flood) => flood::flood(flood)?,
     }
     Ok(())
 }

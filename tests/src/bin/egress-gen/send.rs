@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -38,6 +39,19 @@ pub fn one_packet(to: SocketAddr, size: usize) -> Result<Value> {
     Ok(told(socket.local_addr()?, sent as u64, 1))
 }
 
+/// One datagram with the bytes that a file has in hexadecimal.
+pub fn datagram(to: SocketAddr, hex: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(hex).with_context(|| hex.display().to_string())?;
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let bytes = digits.chunks(2).map(|pair| {
+        let pair = std::str::from_utf8(pair)?;
+        u8::from_str_radix(pair, 16).with_context(|| pair.to_owned())
+    });
+    let socket = socket(to)?;
+    let sent = socket.send_to(&bytes.collect::<Result<Vec<_>>>()?, to)?;
+    Ok(told(socket.local_addr()?, sent as u64, 1))
+}
+
 /// One datagram of 100 bytes to each of `ports` ports, over one unconnected socket.
 pub fn udp_fan(to: SocketAddr, ports: u16) -> Result<Value> {
     let socket = socket(to)?;
@@ -70,7 +84,7 @@ pub fn ntp_like(to: SocketAddr, count: u32, every: Duration) -> Result<Value> {
 }
 
 /// Calls `call` until all is sent; bytes and calls.
-fn calls(
+pub fn calls(
     upload: &Upload,
     mut call: impl FnMut(&[u8]) -> std::io::Result<usize>,
 ) -> Result<(u64, u64)> {
@@ -88,15 +102,20 @@ fn calls(
     Ok((sent, count))
 }
 
-fn socket(to: SocketAddr) -> Result<UdpSocket> {
-    let any: IpAddr = if to.is_ipv4() {
+pub fn socket(to: SocketAddr) -> Result<UdpSocket> {
+    UdpSocket::bind((any(to), 0)).context("bind")
+}
+
+/// The unspecified address of the same family.
+pub fn any(to: SocketAddr) -> IpAddr {
+    if to.is_ipv4() {
         Ipv4Addr::UNSPECIFIED.into()
     } else {
         Ipv6Addr::UNSPECIFIED.into()
-    };
-    UdpSocket::bind((any, 0)).context("bind")
+    }
 }
 
-fn told(from: SocketAddr, sent: u64, calls: u64) -> Value {
+/// What was sent, from which port.
+pub fn told(from: SocketAddr, sent: u64, calls: u64) -> Value {
     json!({ "pid": std::process::id(), "source_port": from.port(), "app_bytes": sent, "calls": calls })
 }

@@ -42,6 +42,15 @@ pub fn accept(
     serve: impl Fn(TcpStream) -> Result<()> + Clone + Send + 'static,
 ) -> Result<()> {
     let listener = TcpListener::bind(listen).with_context(|| format!("listen on {listen}"))?;
+    accept_on(listener, listen, serve)
+}
+
+/// As [`accept`], by a listener that is there.
+pub fn accept_on(
+    listener: TcpListener,
+    listen: SocketAddr,
+    serve: impl Fn(TcpStream) -> Result<()> + Clone + Send + 'static,
+) -> Result<()> {
     set_socket_recv_buffer_size(&listener, BUFFER)?;
     print(&json!({ "listening": listen.to_string() }));
     thread::spawn(move || {
@@ -74,7 +83,8 @@ fn receive(mut stream: TcpStream, close_after: u64) -> Result<()> {
     Ok(())
 }
 
-fn end_with_stdin() -> Result<()> {
+/// Returns when standard input ends.
+pub fn end_with_stdin() -> Result<()> {
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
     std::io::stdout().flush()?;
     Ok(())
