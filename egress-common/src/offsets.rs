@@ -114,7 +114,6 @@ offsets! {
     mnt_ns_inum: "mnt_namespace"."ns.inum", "inode number";
     nsproxy_pid_ns: "nsproxy"."pid_ns_for_children", "pid namespace (of the children: the same, but for a process that unshared)";
     pid_ns_inum: "pid_namespace"."ns.inum", "inode number";
-    socket_sk: "socket"."sk", "what lies below a struct socket";
     sock_family: "sock"."__sk_common.skc_family", "address family";
     sock_daddr: "sock"."__sk_common.skc_daddr", "remote IPv4 address";
     sock_rcv_saddr: "sock"."__sk_common.skc_rcv_saddr", "local IPv4 address";

@@ -137,10 +137,10 @@ fn answer(skb: *mut __sk_buff) {
         return;
     }
     let state = slots::storage(
-            sk.cast(),
-            || unsafe { bpf_get_socket_cookie(skb.cast()) },
-            false,
-        );
+        sk.cast(),
+        || unsafe { bpf_get_socket_cookie(skb.cast()) },
+        false,
+    );
     let place = state.and_then(|state| slots::find(unsafe { (*state).slot }));
     let payload = Payload {
         what,
@@ -195,11 +195,10 @@ pub fn egress_hello(ctx: SkBuffContext) -> i32 {
         return PASS;
     }
     if let Some(state) = slots::storage(
-            sk.cast(),
-            || unsafe { bpf_get_socket_cookie(skb.cast()) },
-            false,
-        )
-        && let Some(packet) = parse(skb)
+        sk.cast(),
+        || unsafe { bpf_get_socket_cookie(skb.cast()) },
+        false,
+    ) && let Some(packet) = parse(skb)
         && let Some(payload) = if packet.protocol == IPPROTO_TCP {
             hello(skb, state, &packet)
         } else {

@@ -119,7 +119,8 @@ pub fn sent(sk: *const u8, sent: i32) {
 #[inline(always)]
 fn forget(sk: *const u8, family: u16) {
     if (family == AF_INET || family == AF_INET6)
-        && let Some(state) = slots::storage(sk.cast_mut().cast(), || unsafe { cookie_of(sk) }, false)
+        && let Some(state) =
+            slots::storage(sk.cast_mut().cast(), || unsafe { cookie_of(sk) }, false)
         && unsafe { (*state).unconnected } != 0
     {
         let _ = PENDING.remove(&unsafe { bpf_get_current_pid_tgid() });

@@ -83,10 +83,10 @@ fn storage_by_cookie(cookie: u64, create: bool) -> Option<*mut SocketState> {
         direction: 0,
         unconnected: 0,
         named: 0,
-        _pad: 0,
+        fragments: 0,
         netns: 0,
         hello_left: 0,
-        _pad1: 0,
+        hello_next: 0,
     };
     // Not over one that another processor made meanwhile; if there is no room, the lookup misses.
     let _ = SOCKETS_BY_COOKIE.insert(&cookie, &state, BPF_NOEXIST);

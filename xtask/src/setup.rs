@@ -154,6 +154,7 @@ fn from_backports(package: &str) -> Result<()> {
         ),
         &mut install,
     )
+}
 
 /// What the tests on the real kernel run.
 ///

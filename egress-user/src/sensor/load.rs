@@ -192,8 +192,7 @@ impl Planned {
                 return choice;
             };
             unload(ebpf, feature, kind);
-            self.kernel
-                .refuses(hook.method, Absence { state, reason });
+            self.kernel.refuses(hook.method, Absence { state, reason });
         }
     }
 }
@@ -262,12 +261,18 @@ pub fn attach(
     let tracefs = tracefs::Mounted::ensure();
     let mut attached = Vec::with_capacity(HOOKS.len());
     for feature in features() {
-        let mut choice = planned
-            .choices
-            .remove(feature)
-            .unwrap_or(Choice::Disabled);
+        let mut choice = planned.choices.remove(feature).unwrap_or(Choice::Disabled);
         let statuses = loop {
-            match attach_rung(ebpf, config, feature, &choice, &planned.kernel, cgroup, &tracefs, links) {
+            match attach_rung(
+                ebpf,
+                config,
+                feature,
+                &choice,
+                &planned.kernel,
+                cgroup,
+                &tracefs,
+                links,
+            ) {
                 Ok(statuses) => break statuses,
                 Err((hook, (state, reason))) => {
                     let Choice::Rung { kind, .. } = choice else {
@@ -277,7 +282,9 @@ pub fn attach(
                         links.release(hook);
                     }
                     unload(ebpf, feature, kind);
-                    planned.kernel.refuses(hook.method, Absence { state, reason });
+                    planned
+                        .kernel
+                        .refuses(hook.method, Absence { state, reason });
                     choice = planned.load(ebpf, feature, config, links);
                 }
             }
@@ -322,7 +329,10 @@ fn attach_rung(
         Choice::Disabled | Choice::Nothing(_) => {
             let (state, reason) = match choice {
                 Choice::Nothing(absence) => (absence.state, absence.reason.clone()),
-                _ => (HookState::Disabled, "disabled in the configuration".to_owned()),
+                _ => (
+                    HookState::Disabled,
+                    "disabled in the configuration".to_owned(),
+                ),
             };
             for hook in &all {
                 links.release(hook);

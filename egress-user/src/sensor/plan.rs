@@ -198,7 +198,11 @@ pub fn hooks_of(feature: &str) -> Vec<&'static Hook> {
 mod tests {
     use super::*;
 
-    fn chosen(feature: &str, kernel: &Capabilities, wishes: &Wishes) -> Result<&'static str, HookState> {
+    fn chosen(
+        feature: &str,
+        kernel: &Capabilities,
+        wishes: &Wishes,
+    ) -> Result<&'static str, HookState> {
         match plan(feature, kernel, wishes) {
             Choice::Rung { kind, .. } => Ok(kind),
             Choice::Nothing(absence) => Err(absence.state),
@@ -213,7 +217,10 @@ mod tests {
                 kind: rungs(feature)[0],
                 because: None,
             };
-            assert_eq!(plan(feature, &Capabilities::default(), &Wishes::default()), expected);
+            assert_eq!(
+                plan(feature, &Capabilities::default(), &Wishes::default()),
+                expected
+            );
         }
     }
 
@@ -233,7 +240,10 @@ mod tests {
     #[test]
     fn a_kernel_before_6_3_counts_by_the_functions_and_says_why() {
         let mut kernel = Capabilities::default();
-        kernel.lacks(Method::BtfTracepoint("sock_send_length"), "this kernel has no sock_send_length");
+        kernel.lacks(
+            Method::BtfTracepoint("sock_send_length"),
+            "this kernel has no sock_send_length",
+        );
         kernel.lacks(Method::Fexit("inet_sendpage"), "gone since 6.5");
         let expected = Choice::Rung {
             kind: "fexit",
@@ -251,14 +261,20 @@ mod tests {
             reason: "the verifier".into(),
         };
         kernel.refuses(Method::Fexit("inet_sendpage"), refused);
-        assert_eq!(chosen("send", &kernel, &Wishes::default()), Err(HookState::Broken));
+        assert_eq!(
+            chosen("send", &kernel, &Wishes::default()),
+            Err(HookState::Broken)
+        );
     }
 
     #[test]
     fn missing_fields_cost_what_needs_them() {
         let kernel = Capabilities::without_fields(["socket_sk", "sock_num"]);
         assert_eq!(chosen("send", &kernel, &Wishes::default()), Ok("tp_btf"));
-        assert_eq!(chosen("socket_state", &kernel, &Wishes::default()), Err(HookState::Unsupported));
+        assert_eq!(
+            chosen("socket_state", &kernel, &Wishes::default()),
+            Err(HookState::Unsupported)
+        );
     }
 
     #[test]
@@ -268,7 +284,10 @@ mod tests {
             ..Wishes::default()
         };
         let kernel = Capabilities::default();
-        assert_eq!(chosen("files", &kernel, &wish("files", "tracepoint")), Ok("tracepoint"));
+        assert_eq!(
+            chosen("files", &kernel, &wish("files", "tracepoint")),
+            Ok("tracepoint")
+        );
         let mut poor = kernel.clone();
         poor.lacks(Method::Fentry("security_file_open"), "test");
         assert_eq!(
@@ -283,7 +302,16 @@ mod tests {
         assert_eq!(chosen("recv", &kernel, &off), Err(HookState::Disabled));
         assert!(wish("files", "tracepoint").check().is_ok());
         let error = wish("files", "kprobe").check().unwrap_err().to_string();
-        assert_eq!(error, "`files` has no method `kprobe`; there is lsm, fentry, tracepoint");
-        assert!(wish("file", "lsm").check().unwrap_err().to_string().contains("send, recv"));
+        assert_eq!(
+            error,
+            "`files` has no method `kprobe`; there is lsm, fentry, tracepoint"
+        );
+        assert!(
+            wish("file", "lsm")
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("send, recv")
+        );
     }
 }

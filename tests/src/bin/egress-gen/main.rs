@@ -4,9 +4,9 @@
 //! they listen and one for each connection, and end when their standard input does.
 #![deny(unsafe_code)]
 
+mod blind;
 #[cfg(target_arch = "x86_64")]
 mod compat;
-mod blind;
 mod dns;
 mod flood;
 mod frames;
