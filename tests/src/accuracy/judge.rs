@@ -58,6 +58,9 @@ pub fn judge(done: &Done, records: &[Value], arrivals: &Arrivals) -> Outcome {
     }
 }
 
+/// Process id, uid, executable.
+type Identity = (u64, String, String);
+
 struct Judge<'a> {
     done: &'a Done,
     scenario: &'static Scenario,
@@ -213,22 +216,11 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Each flow, and each process.
+    /// Each flow, and each process: what an entity (a process id can come again) sent as one user with one executable.
     fn senders(&mut self) {
-        let by_pid: BTreeMap<u64, &Sender> = self
-            .done
-            .senders
-            .iter()
-            .map(|sender| (sender.pid, sender))
-            .collect();
-        let distinct = by_pid.len() == self.done.senders.len();
-        self.expect(distinct, || {
-            "a process id came twice: this run cannot tell".into()
-        });
-        let mut app: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut told: BTreeMap<(&str, Identity), u64> = BTreeMap::new();
         for flow in self.flows.clone() {
-            let sender = number(flow, "process.pid").and_then(|pid| by_pid.get(&pid));
-            let Some(sender) = sender else {
+            let Some(sender) = self.sender_of(flow) else {
                 let bytes = sum([flow]);
                 let who =
                     text(flow, "egress.unattributed_reason").or(text(flow, "process.executable"));
@@ -239,38 +231,68 @@ impl<'a> Judge<'a> {
                 ));
                 continue;
             };
-            *app.entry(sender.pid).or_default() +=
-                number(flow, "egress.app_bytes").unwrap_or_default();
+            let entity = text(flow, "process.entity_id").unwrap_or_default();
+            *told.entry((entity, identity(flow))).or_default() += sum([flow]).app_bytes;
             if let Some(complaint) = self.flow(flow, sender) {
                 self.complaints.push(complaint);
             }
         }
-        for sender in &self.done.senders {
-            let told = app.get(&sender.pid).copied();
-            if told != Some(sender.app_bytes) {
-                let told = told.map_or("nothing".into(), |told| format!("{told} app bytes"));
-                self.complaints.push(format!(
-                    "{told} told of process {}, of {}",
-                    sender.pid, sender.app_bytes
-                ));
+        // Who only had packets, as whoever connects for others, sent no app bytes.
+        let mut told: Vec<(Identity, u64)> = told
+            .into_iter()
+            .map(|((_, identity), bytes)| (identity, bytes))
+            .filter(|(_, bytes)| *bytes > 0)
+            .collect();
+        for sender in self.done.senders.iter().filter(|one| one.app_bytes > 0) {
+            let identity = self.identity(sender);
+            let exact = (identity.clone(), sender.app_bytes);
+            if let Some(position) = told.iter().position(|one| *one == exact) {
+                told.swap_remove(position);
+                continue;
             }
+            let other = told.iter().find(|(one, _)| *one == identity);
+            let told = other.map_or("nothing".into(), |(_, bytes)| format!("{bytes} app bytes"));
+            self.complaints.push(format!(
+                "{told} told of process {} ({}, uid {}), of {}",
+                identity.0, identity.2, identity.1, sender.app_bytes
+            ));
         }
+        for ((pid, user, executable), bytes) in told {
+            self.complaints.push(format!(
+                "{bytes} app bytes told of process {pid} ({executable}, uid {user}) that are not its own"
+            ));
+        }
+    }
+
+    /// Whose a flow is: of the same process id, the one with its user and executable, if there is one.
+    fn sender_of(&self, flow: &Value) -> Option<&'a Sender> {
+        let pid = number(flow, "process.pid")?;
+        let mut of_pid = self.done.senders.iter().filter(|sender| sender.pid == pid);
+        let first = of_pid.clone().next()?;
+        let told = identity(flow);
+        of_pid
+            .find(|sender| self.identity(sender) == told)
+            .or(Some(first))
+    }
+
+    /// Who a sender is.
+    fn identity(&self, sender: &Sender) -> Identity {
+        let executable = sender.executable.as_deref();
+        (
+            sender.pid,
+            sender.user.unwrap_or(self.scenario.user.into()).to_string(),
+            executable.unwrap_or(&self.done.executable).to_owned(),
+        )
     }
 
     /// What is wrong with a flow of this process.
     fn flow(&self, flow: &Value, sender: &Sender) -> Option<String> {
         let scenario = self.scenario;
-        let user = sender.user.unwrap_or(scenario.user.into()).to_string();
+        let (_, user, executable) = self.identity(sender);
         let direction = sender.direction.as_deref().unwrap_or(scenario.direction);
         let listening = is_listening(flow) && direction == "accepted";
         let mut rules = vec![
-            (
-                "process.executable",
-                sender
-                    .executable
-                    .as_deref()
-                    .unwrap_or(&self.done.executable),
-            ),
+            ("process.executable", executable.as_str()),
             ("user.id", &user),
             (
                 "egress.attribution",
@@ -280,6 +302,9 @@ impl<'a> Judge<'a> {
                     .unwrap_or(scenario.attribution),
             ),
         ];
+        if let Some(container) = &sender.container {
+            rules.push(("container.id", container));
+        }
         if !listening {
             rules.push(("egress.direction", direction));
         }
@@ -300,6 +325,14 @@ impl<'a> Judge<'a> {
                 ));
             }
         }
+        let parent = number(flow, "process.parent.pid");
+        if sender.parent.is_some() && parent != sender.parent {
+            return Some(format!(
+                "process.parent.pid is {parent:?}, not {:?}: {}",
+                sender.parent,
+                brief(flow)
+            ));
+        }
         if listening || (scenario.nowhere && destination.is_none()) {
             return None;
         }
@@ -315,6 +348,13 @@ impl<'a> Judge<'a> {
         (forth && !(fits && source_fits))
             .then(|| format!("another destination or port: {}", brief(flow)))
     }
+}
+
+/// Who a flow is told of.
+fn identity(flow: &Value) -> Identity {
+    let word = |path| text(flow, path).unwrap_or_default().to_owned();
+    let pid = number(flow, "process.pid").unwrap_or_default();
+    (pid, word("user.id"), word("process.executable"))
 }
 
 fn is_listening(flow: &Value) -> bool {
@@ -343,7 +383,7 @@ fn brief(flow: &Value) -> String {
 
 /// Whom the bytes were given to, in a few words.
 fn attributed(flows: &[&Value]) -> String {
-    let mut groups: BTreeMap<(String, &str, &str), BTreeSet<u64>> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, &str, &str, &str), BTreeSet<&str>> = BTreeMap::new();
     for flow in flows {
         let executable = text(flow, "process.executable").unwrap_or("nobody");
         let name = executable
@@ -353,16 +393,23 @@ fn attributed(flows: &[&Value]) -> String {
             .to_owned();
         let user = text(flow, "user.id").unwrap_or("?");
         let direction = text(flow, "egress.direction").unwrap_or("?");
-        let pids = groups.entry((name, user, direction)).or_default();
-        pids.extend(number(flow, "process.pid"));
+        let container = text(flow, "container.id").unwrap_or_default();
+        let group = (name, user, container, direction);
+        let processes = groups.entry(group).or_default();
+        processes.extend(text(flow, "process.entity_id"));
     }
-    let shown = groups.into_iter().map(|((name, user, direction), pids)| {
-        let many = if pids.len() > 1 {
-            format!(" ({} processes)", pids.len())
+    let shown = groups.into_iter().map(|(group, processes)| {
+        let (name, user, container, direction) = group;
+        let many = if processes.len() > 1 {
+            format!(" ({} processes)", processes.len())
         } else {
             String::new()
         };
-        format!("{name}{many}, uid {user}, {direction}")
+        let container = match container.get(..12) {
+            Some(short) => format!(", container {short}"),
+            None => String::new(),
+        };
+        format!("{name}{many}, uid {user}{container}, {direction}")
     });
     shown.collect::<Vec<_>>().join("; ")
 }

@@ -39,12 +39,8 @@ fn judged(scenario: &'static Scenario, records: &[Value]) -> Outcome {
     let sender = Sender {
         pid: 7,
         app_bytes: 100,
-        executable: None,
-        user: None,
-        attribution: None,
-        direction: None,
         source_port: Some(40_000),
-        to: Vec::new(),
+        ..Sender::default()
     };
     let done = Done {
         scenario,
