@@ -148,7 +148,8 @@ impl Pipeline {
                 self.place(&flow);
             }
         }
-        let whole = matches!(observations.last(), Some(end) if matches!(end.event, Event::Tick));
+        let ticked = |end: &Observation| matches!(end.event, Event::Tick);
+        let whole = observations.last().is_some_and(ticked);
         if whole {
             let coverage = coverage(hooks, lost > self.lost_seen);
             self.lost_seen = lost;

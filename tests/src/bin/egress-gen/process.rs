@@ -362,8 +362,9 @@ fn share_files(to: SocketAddr) -> Result<Vec<Value>> {
 fn share_memory(to: SocketAddr) -> Result<Vec<Value>> {
     let mut stream = TcpStream::connect(to)?;
     let mut sent = Err(std::io::ErrorKind::NotConnected.into());
-    let payload = vec![b'v'; FIRST];
-    let pid = raw::vfork(|| sent = stream.write(&payload))?;
+    // Made before: the child shares this memory, and does nothing but the call.
+    let data = vec![b'v'; FIRST];
+    let pid = raw::vfork(|| sent = stream.write(&data))?;
     let child = sent.context("the child's send")?;
     let second = sender(send(&mut stream, SECOND)?)?;
     let mut first = second.clone();
