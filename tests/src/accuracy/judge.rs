@@ -9,8 +9,13 @@ use super::{Done, Outcome, Scenario, Sender, Target, Verdict};
 use crate::lab::{Flow, Truth, total};
 use crate::records::{at, number, of, sum, text};
 
+mod processes;
+
 /// Complaints told of one scenario; the rest is more of the same.
 const COMPLAINTS: usize = 8;
+
+/// `egress.attribution` of a socket that another process used before.
+const INHERITED: &str = "inherited";
 
 /// The truth of the wire.
 #[derive(Debug)]
@@ -32,6 +37,7 @@ pub fn judge(done: &Done, records: &[Value], arrivals: &Arrivals) -> Outcome {
     judge.ports();
     judge.destinations();
     judge.senders();
+    judge.holders();
     let Judge {
         mut complaints,
         app,
@@ -57,9 +63,6 @@ pub fn judge(done: &Done, records: &[Value], arrivals: &Arrivals) -> Outcome {
         },
     }
 }
-
-/// Process id, uid, executable.
-type Identity = (u64, String, String);
 
 struct Judge<'a> {
     done: &'a Done,
@@ -216,75 +219,6 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Each flow, and each process: what an entity (a process id can come again) sent as one user with one executable.
-    fn senders(&mut self) {
-        let mut told: BTreeMap<(&str, Identity), u64> = BTreeMap::new();
-        for flow in self.flows.clone() {
-            let Some(sender) = self.sender_of(flow) else {
-                let bytes = sum([flow]);
-                let who =
-                    text(flow, "egress.unattributed_reason").or(text(flow, "process.executable"));
-                let who = who.unwrap_or("nobody").to_owned();
-                self.complaints.push(format!(
-                    "{} app and {} wire bytes are with {who}",
-                    bytes.app_bytes, bytes.wire_bytes
-                ));
-                continue;
-            };
-            let entity = text(flow, "process.entity_id").unwrap_or_default();
-            *told.entry((entity, identity(flow))).or_default() += sum([flow]).app_bytes;
-            if let Some(complaint) = self.flow(flow, sender) {
-                self.complaints.push(complaint);
-            }
-        }
-        // Who only had packets, as whoever connects for others, sent no app bytes.
-        let mut told: Vec<(Identity, u64)> = told
-            .into_iter()
-            .map(|((_, identity), bytes)| (identity, bytes))
-            .filter(|(_, bytes)| *bytes > 0)
-            .collect();
-        for sender in self.done.senders.iter().filter(|one| one.app_bytes > 0) {
-            let identity = self.identity(sender);
-            let exact = (identity.clone(), sender.app_bytes);
-            if let Some(position) = told.iter().position(|one| *one == exact) {
-                told.swap_remove(position);
-                continue;
-            }
-            let other = told.iter().find(|(one, _)| *one == identity);
-            let told = other.map_or("nothing".into(), |(_, bytes)| format!("{bytes} app bytes"));
-            self.complaints.push(format!(
-                "{told} told of process {} ({}, uid {}), of {}",
-                identity.0, identity.2, identity.1, sender.app_bytes
-            ));
-        }
-        for ((pid, user, executable), bytes) in told {
-            self.complaints.push(format!(
-                "{bytes} app bytes told of process {pid} ({executable}, uid {user}) that are not its own"
-            ));
-        }
-    }
-
-    /// Whose a flow is: of the same process id, the one with its user and executable, if there is one.
-    fn sender_of(&self, flow: &Value) -> Option<&'a Sender> {
-        let pid = number(flow, "process.pid")?;
-        let mut of_pid = self.done.senders.iter().filter(|sender| sender.pid == pid);
-        let first = of_pid.clone().next()?;
-        let told = identity(flow);
-        of_pid
-            .find(|sender| self.identity(sender) == told)
-            .or(Some(first))
-    }
-
-    /// Who a sender is.
-    fn identity(&self, sender: &Sender) -> Identity {
-        let executable = sender.executable.as_deref();
-        (
-            sender.pid,
-            sender.user.unwrap_or(self.scenario.user.into()).to_string(),
-            executable.unwrap_or(&self.done.executable).to_owned(),
-        )
-    }
-
     /// What is wrong with a flow of this process.
     fn flow(&self, flow: &Value, sender: &Sender) -> Option<String> {
         let scenario = self.scenario;
@@ -294,14 +228,13 @@ impl<'a> Judge<'a> {
         let mut rules = vec![
             ("process.executable", executable.as_str()),
             ("user.id", &user),
-            (
-                "egress.attribution",
-                sender
-                    .attribution
-                    .as_deref()
-                    .unwrap_or(scenario.attribution),
-            ),
         ];
+        let attribution = sender.attribution.as_deref();
+        match attribution.unwrap_or(scenario.attribution) {
+            // Of some flows only: `holders` knows which.
+            INHERITED => {}
+            wanted => rules.push(("egress.attribution", wanted)),
+        }
         if let Some(container) = &sender.container {
             rules.push(("container.id", container));
         }
@@ -348,13 +281,6 @@ impl<'a> Judge<'a> {
         (forth && !(fits && source_fits))
             .then(|| format!("another destination or port: {}", brief(flow)))
     }
-}
-
-/// Who a flow is told of.
-fn identity(flow: &Value) -> Identity {
-    let word = |path| text(flow, path).unwrap_or_default().to_owned();
-    let pid = number(flow, "process.pid").unwrap_or_default();
-    (pid, word("user.id"), word("process.executable"))
 }
 
 fn is_listening(flow: &Value) -> bool {

@@ -67,7 +67,7 @@ pub struct Scenario {
     pub transport: &'static str,
     /// `egress.direction`.
     pub direction: &'static str,
-    /// `egress.attribution`.
+    /// `egress.attribution`. Where it is `inherited`, the first process at the socket is `exact` all the same.
     pub attribution: &'static str,
     /// Whether the peer's bytes are part of the scenario: it tells its own count.
     pub both: bool,

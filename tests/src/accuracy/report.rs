@@ -230,7 +230,10 @@ const LIMITS: &str = "
   passes no cgroup hook: 52 bytes over IPv4, 72 over IPv6. Likewise a reset over IPv6 that answers a segment without a
   socket (60 bytes).
 - When several processes write to one TCP connection, app bytes are each one's own, exactly; a packet is counted to
-  whoever wrote last, as the stream does not say whose its bytes are.
+  whoever's call had ended last, as the stream does not say whose its bytes are. So the packets of a process's first call
+  are with the process before it; the sum is exact.
+- Which of the processes at one socket is told as exact, and which as inherited, follows the order in which the daemon
+  reads their counters: where all of them use it within one reading, that may be another than the order of their calls.
 - netem is not used for losses: it would drop packets after the hook and before the truth. The sink drops them after it
   has counted them.
 ";

@@ -5,7 +5,11 @@ use super::super::{Setting, Unseen};
 use super::{NONE, Scenario, Target};
 
 /// What there is to know of a socket that several use.
-const SHARED: &str = "app bytes are judged for each sender, wire bytes for the socket: a packet is told of whoever sent last";
+const SHARED: &str = "app bytes are judged for each process, wire bytes for the socket in all, see the limits below; one process is \
+    told as exact, the other as inherited";
+/// The same of a process that becomes another.
+const ONE_PROCESS: &str =
+    "app bytes are judged for each executable and user, wire bytes for the socket in all";
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -65,6 +69,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         transport: "tcp",
         generator: &["process", "fork", "--to", "{to}"],
         peer: &["tcp-sink", "--close-after", "30000"],
+        attribution: "inherited",
         note: SHARED,
         ..NONE
     },
@@ -74,6 +79,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         transport: "tcp",
         generator: &["process", "turns", "--to", "{to}"],
         peer: &["tcp-sink", "--close-after", "37000"],
+        attribution: "inherited",
         note: SHARED,
         ..NONE
     },
@@ -83,6 +89,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         transport: "tcp",
         generator: &["process", "pass", "--to", "{to}"],
         peer: &["tcp-sink", "--close-after", "30000"],
+        attribution: "inherited",
         note: SHARED,
         ..NONE
     },
@@ -108,7 +115,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         transport: "tcp",
         generator: &["process", "exec", "--to", "{to}", "--exe", "{copy}"],
         peer: &["tcp-sink", "--close-after", "37000"],
-        note: SHARED,
+        note: ONE_PROCESS,
         ..NONE
     },
     Scenario {
@@ -117,7 +124,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         transport: "tcp",
         generator: &["process", "drop-user", "--to", "{to}"],
         peer: &["tcp-sink", "--close-after", "37000"],
-        note: SHARED,
+        note: ONE_PROCESS,
         ..NONE
     },
     Scenario {
@@ -144,6 +151,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         transport: "tcp",
         generator: &["process", "share-files", "--to", "{to}"],
         peer: &["tcp-sink", "--close-after", "37000"],
+        attribution: "inherited",
         note: SHARED,
         ..NONE
     },
@@ -153,6 +161,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         transport: "tcp",
         generator: &["process", "share-memory", "--to", "{to}"],
         peer: &["tcp-sink", "--close-after", "37000"],
+        attribution: "inherited",
         note: SHARED,
         ..NONE
     },
