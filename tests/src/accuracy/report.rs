@@ -216,7 +216,8 @@ the documentation ranges (RFC 5737, RFC 3849).
   change a packet: headers, handshakes, acknowledgements and retransmissions included. Tolerance: zero, in sum and for
   each socket.
 - **Attribution**: every one of these bytes is with the right process (pid and executable), its user, the direction
-  (initiated or accepted), the destination's address, port, transport and scope; and none is with another process.
+  (initiated or accepted), the destination's address, port, transport and scope; and none is with another process. Of a
+  TCP socket that several processes use, app bytes are judged for each process, wire bytes for the socket (see the limits).
 - **Books**: the daemon's ledger balances in every health record, and its flow records add up to the last one.
 
 *Unseen* bytes are those for which no hook runs at the IP layer, for a reason that is known and given. Only the scenarios
