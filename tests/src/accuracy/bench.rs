@@ -48,7 +48,7 @@ pub(super) struct Begun {
 impl<'a> Bench<'a> {
     pub(super) fn new(lab: &'a Lab) -> Result<Self> {
         let generator = lab::generator()?;
-        let copy = lab.path("egress-gen");
+        let copy = lab.path("egress-gen-copy");
         fs::copy(&generator, &copy)?;
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
         let copy = copy.canonicalize()?;
