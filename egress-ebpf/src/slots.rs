@@ -345,7 +345,8 @@ fn remember(key: &FlowKey, place: Place, keyed: u8) {
 }
 
 /// Finds or makes the slot of `who` on a socket with one remote end, whose current slot may be another's, and makes it
-/// the socket's current one: packets are counted to whoever sent last.
+/// the socket's current one: packets are counted to whoever sent last: those
+/// that leave before a new sender's first call returns, to the one before.
 #[inline(always)]
 pub fn for_process(state: *mut SocketState, origin: &Origin, who: &Current) -> Option<Place> {
     let Some(before) = find(unsafe { (*state).slot }) else {

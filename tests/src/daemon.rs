@@ -225,6 +225,18 @@ impl Daemon {
         &self.setup
     }
 
+    /// Does something while the daemon stands still (`SIGSTOP`), and lets it go on.
+    ///
+    /// # Errors
+    /// When the daemon has ended.
+    pub fn while_stopped<T>(&mut self, work: impl FnOnce() -> T) -> Result<T> {
+        let process = self.process.as_mut().context("the daemon has ended")?;
+        process.signal(Signal::STOP)?;
+        let done = work();
+        process.signal(Signal::CONT)?;
+        Ok(done)
+    }
+
     /// Every record so far.
     ///
     /// # Errors

@@ -268,6 +268,8 @@ impl Sensor {
         }
         let mut flows = Vec::new();
         let more_flows = self.flows.drain(began, FLOWS, |delta| flows.push(delta));
+        // Who was first at a shared socket is told first: the others have inherited it.
+        flows.sort_by_key(|delta| delta.first);
         self.counters.read();
         let mut observations = Vec::new();
         let more_records = self.rings.drain(&mut observations);

@@ -9,15 +9,21 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{Scenario, Sender, Target};
+use super::{Scenario, Sender, Setting, Target};
 use crate::command::{Running, json};
 use crate::lab::{self, Lab, SOURCE_V4, SOURCE_V6};
 use crate::records::{number, text};
+use crate::require;
+
+mod container;
 
 /// How long one generator may take.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// How long one lives that is killed.
+const LIFE: Duration = Duration::from_millis(300);
 /// Port of the source's servers.
 const SERVER_PORT: u16 = 7000;
 
@@ -42,7 +48,7 @@ pub(super) struct Begun {
 impl<'a> Bench<'a> {
     pub(super) fn new(lab: &'a Lab) -> Result<Self> {
         let generator = lab::generator()?;
-        let copy = lab.path("egress-gen");
+        let copy = lab.path("egress-gen-copy");
         fs::copy(&generator, &copy)?;
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
         let copy = copy.canonicalize()?;
@@ -65,6 +71,12 @@ impl<'a> Bench<'a> {
     /// What a scenario needs and this kernel does not have.
     pub(super) fn missing(&self, scenario: &Scenario) -> Result<Option<String>> {
         for need in scenario.needs {
+            if *need == "runc" {
+                if let Some(problem) = require::problem(&["runc"]) {
+                    return Ok(Some(format!("not on this host: {problem}")));
+                }
+                continue;
+            }
             let told = json(
                 self.lab
                     .source
@@ -139,20 +151,27 @@ impl<'a> Bench<'a> {
             command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"]);
             command.arg(&self.copy);
         }
+        command.args(self.arguments(scenario, address));
+        command
+    }
+
+    fn arguments(&self, scenario: &Scenario, address: IpAddr) -> Vec<String> {
         let shown = match (scenario.to, address) {
             (Target::Mapped, IpAddr::V4(v4)) => IpAddr::V6(v4.to_ipv6_mapped()),
             _ => address,
         };
         let to = |port| SocketAddr::new(shown, port).to_string();
         let from = source(address);
-        command.args(scenario.generator.iter().map(|argument| match *argument {
+        let arguments = scenario.generator.iter();
+        let arguments = arguments.map(|argument| match *argument {
             "{to}" => to(scenario.port),
             "{next}" => to(scenario.port + 1),
             "{from}" => from.to_string(),
             "{mac}" => self.mac.clone(),
+            "{copy}" => self.copy.display().to_string(),
             other => other.to_owned(),
-        }));
-        command
+        });
+        arguments.collect()
     }
 
     /// Starts who receives, at each of the scenario's ports: in the sink, or, over loopback, in the source.
@@ -180,10 +199,14 @@ impl<'a> Bench<'a> {
         if !scenario.server.is_empty() {
             return self.serve(scenario, address);
         }
+        match scenario.setting {
+            Setting::Plain | Setting::DaemonStopped => {}
+            Setting::Killed => return self.kill(scenario, address),
+            Setting::Container => return self.contain(scenario, address),
+        }
         let peers = self.peers(scenario, address)?;
         let mut generator = Running::start(&mut self.generator(scenario, address), self.lab.dir())?;
-        let told = end(&mut generator)?;
-        let mut senders = senders(&told)?;
+        let mut senders = senders(&end(&mut generator)?)?;
         for peer in peers {
             let pid = u64::from(peer.pid());
             let lines = peer.finish()?;
@@ -197,6 +220,31 @@ impl<'a> Bench<'a> {
         Ok(senders)
     }
 
+    /// Kills the generator while it sends: what the kernel had accepted of it arrives, and counts.
+    fn kill(&self, scenario: &Scenario, address: IpAddr) -> Result<Vec<Sender>> {
+        let mut peer = self.peers(scenario, address)?.pop().context("a peer")?;
+        let mut victim = Running::start(&mut self.generator(scenario, address), self.lab.dir())?;
+        std::thread::sleep(LIFE);
+        victim.signal(Signal::KILL)?;
+        victim.wait(PATIENCE)?;
+        let lines = peer.wait_lines(PATIENCE, |lines| lines.len() == 2)?;
+        peer.finish()?;
+        let received = lines.last().and_then(|line| number(line, "received"));
+        Ok(vec![Sender {
+            pid: victim.pid().into(),
+            app_bytes: received.context("the peer told nothing")?,
+            ..Sender::default()
+        }])
+    }
+
+    /// Runs the generator in a container.
+    fn contain(&self, scenario: &Scenario, address: IpAddr) -> Result<Vec<Sender>> {
+        let _peers = self.peers(scenario, address)?;
+        let arguments = self.arguments(scenario, address);
+        let told = container::run(self.lab, &self.copy, &arguments, scenario.user)?;
+        Ok(vec![sender(&told)?])
+    }
+
     /// A server in the source sends to a client in the sink.
     fn serve(&self, scenario: &Scenario, address: IpAddr) -> Result<Vec<Sender>> {
         let listen = SocketAddr::new(source(address), SERVER_PORT);
@@ -205,7 +253,7 @@ impl<'a> Bench<'a> {
         end(&mut client)?;
         let lines = server.wait_lines(PATIENCE, |lines| lines.len() == 2)?;
         server.finish()?;
-        senders(lines.last().context("the server told nothing")?)
+        senders(&lines)
     }
 
     fn client(&self, to: SocketAddr, from: IpAddr) -> Result<Running> {
@@ -255,7 +303,7 @@ impl<'a> Bench<'a> {
             .sender
             .wait_lines(PATIENCE, |lines| lines.len() == 3)?;
         begun.sender.finish()?;
-        senders(lines.last().context("the server told nothing")?)
+        senders(&lines)
     }
 }
 
@@ -267,23 +315,35 @@ fn source(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Waits for the end of a generator, and gives its last line.
-fn end(running: &mut Running) -> Result<Value> {
+/// Waits for the end of a generator, and gives its lines.
+fn end(running: &mut Running) -> Result<Vec<Value>> {
     let status = running.wait(PATIENCE)?;
     ensure!(status.success(), "{status}: {}", running.stderr());
-    let lines = running.lines()?;
-    lines.into_iter().last().context("it told nothing")
+    running.lines()
 }
 
-/// Who sent, as a generator tells it: itself, or its `children`, or `senders`.
-fn senders(told: &Value) -> Result<Vec<Sender>> {
-    match told["children"]
-        .as_array()
-        .or_else(|| told["senders"].as_array())
-    {
-        Some(all) => all.iter().map(sender).collect(),
-        None => Ok(vec![sender(told)?]),
+/// Who sent, as a generator tells it: the `senders` of all its lines and whoever told them; or, in its last line, its
+/// `children` or itself.
+fn senders(lines: &[Value]) -> Result<Vec<Sender>> {
+    let last = lines.last().context("it told nothing")?;
+    if let Some(children) = last["children"].as_array() {
+        return children.iter().map(sender).collect();
     }
+    let all = lines.iter().filter_map(|line| line["senders"].as_array());
+    let mut all: Vec<Sender> = all.flatten().map(sender).collect::<Result<_>>()?;
+    if all.is_empty() {
+        return Ok(vec![sender(last)?]);
+    }
+    // Whoever connected, and left it to others to send.
+    for pid in lines.iter().filter_map(|line| number(line, "pid")) {
+        if all.iter().all(|sender| sender.pid != pid) {
+            all.push(Sender {
+                pid,
+                ..Sender::default()
+            });
+        }
+    }
+    Ok(all)
 }
 
 fn sender(told: &Value) -> Result<Sender> {
@@ -301,6 +361,8 @@ fn sender(told: &Value) -> Result<Sender> {
         app_bytes: number(told, "app_bytes").with_context(|| format!("no app_bytes: {told}"))?,
         executable: word("executable"),
         user: number(told, "user"),
+        parent: number(told, "parent"),
+        container: word("container"),
         attribution: word("attribution"),
         direction: word("direction"),
         source_port: number(told, "source_port"),

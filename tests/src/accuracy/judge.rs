@@ -9,8 +9,13 @@ use super::{Done, Outcome, Scenario, Sender, Target, Verdict};
 use crate::lab::{Flow, Truth, total};
 use crate::records::{at, number, of, sum, text};
 
+mod processes;
+
 /// Complaints told of one scenario; the rest is more of the same.
 const COMPLAINTS: usize = 8;
+
+/// `egress.attribution` of a socket that another process used before.
+const INHERITED: &str = "inherited";
 
 /// The truth of the wire.
 #[derive(Debug)]
@@ -32,6 +37,7 @@ pub fn judge(done: &Done, records: &[Value], arrivals: &Arrivals) -> Outcome {
     judge.ports();
     judge.destinations();
     judge.senders();
+    judge.holders();
     let Judge {
         mut complaints,
         app,
@@ -213,73 +219,25 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Each flow, and each process.
-    fn senders(&mut self) {
-        let by_pid: BTreeMap<u64, &Sender> = self
-            .done
-            .senders
-            .iter()
-            .map(|sender| (sender.pid, sender))
-            .collect();
-        let distinct = by_pid.len() == self.done.senders.len();
-        self.expect(distinct, || {
-            "a process id came twice: this run cannot tell".into()
-        });
-        let mut app: BTreeMap<u64, u64> = BTreeMap::new();
-        for flow in self.flows.clone() {
-            let sender = number(flow, "process.pid").and_then(|pid| by_pid.get(&pid));
-            let Some(sender) = sender else {
-                let bytes = sum([flow]);
-                let who =
-                    text(flow, "egress.unattributed_reason").or(text(flow, "process.executable"));
-                let who = who.unwrap_or("nobody").to_owned();
-                self.complaints.push(format!(
-                    "{} app and {} wire bytes are with {who}",
-                    bytes.app_bytes, bytes.wire_bytes
-                ));
-                continue;
-            };
-            *app.entry(sender.pid).or_default() +=
-                number(flow, "egress.app_bytes").unwrap_or_default();
-            if let Some(complaint) = self.flow(flow, sender) {
-                self.complaints.push(complaint);
-            }
-        }
-        for sender in &self.done.senders {
-            let told = app.get(&sender.pid).copied();
-            if told != Some(sender.app_bytes) {
-                let told = told.map_or("nothing".into(), |told| format!("{told} app bytes"));
-                self.complaints.push(format!(
-                    "{told} told of process {}, of {}",
-                    sender.pid, sender.app_bytes
-                ));
-            }
-        }
-    }
-
     /// What is wrong with a flow of this process.
     fn flow(&self, flow: &Value, sender: &Sender) -> Option<String> {
         let scenario = self.scenario;
-        let user = sender.user.unwrap_or(scenario.user.into()).to_string();
+        let (_, user, executable) = self.identity(sender);
         let direction = sender.direction.as_deref().unwrap_or(scenario.direction);
         let listening = is_listening(flow) && direction == "accepted";
         let mut rules = vec![
-            (
-                "process.executable",
-                sender
-                    .executable
-                    .as_deref()
-                    .unwrap_or(&self.done.executable),
-            ),
+            ("process.executable", executable.as_str()),
             ("user.id", &user),
-            (
-                "egress.attribution",
-                sender
-                    .attribution
-                    .as_deref()
-                    .unwrap_or(scenario.attribution),
-            ),
         ];
+        let attribution = sender.attribution.as_deref();
+        match attribution.unwrap_or(scenario.attribution) {
+            // Of some flows only: `holders` knows which.
+            INHERITED => {}
+            wanted => rules.push(("egress.attribution", wanted)),
+        }
+        if let Some(container) = &sender.container {
+            rules.push(("container.id", container));
+        }
         if !listening {
             rules.push(("egress.direction", direction));
         }
@@ -299,6 +257,14 @@ impl<'a> Judge<'a> {
                     brief(flow)
                 ));
             }
+        }
+        let parent = number(flow, "process.parent.pid");
+        if sender.parent.is_some() && parent != sender.parent {
+            return Some(format!(
+                "process.parent.pid is {parent:?}, not {:?}: {}",
+                sender.parent,
+                brief(flow)
+            ));
         }
         if listening || (scenario.nowhere && destination.is_none()) {
             return None;
@@ -343,7 +309,7 @@ fn brief(flow: &Value) -> String {
 
 /// Whom the bytes were given to, in a few words.
 fn attributed(flows: &[&Value]) -> String {
-    let mut groups: BTreeMap<(String, &str, &str), BTreeSet<u64>> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, &str, &str, &str), BTreeSet<&str>> = BTreeMap::new();
     for flow in flows {
         let executable = text(flow, "process.executable").unwrap_or("nobody");
         let name = executable
@@ -353,16 +319,23 @@ fn attributed(flows: &[&Value]) -> String {
             .to_owned();
         let user = text(flow, "user.id").unwrap_or("?");
         let direction = text(flow, "egress.direction").unwrap_or("?");
-        let pids = groups.entry((name, user, direction)).or_default();
-        pids.extend(number(flow, "process.pid"));
+        let container = text(flow, "container.id").unwrap_or_default();
+        let group = (name, user, container, direction);
+        let processes = groups.entry(group).or_default();
+        processes.extend(text(flow, "process.entity_id"));
     }
-    let shown = groups.into_iter().map(|((name, user, direction), pids)| {
-        let many = if pids.len() > 1 {
-            format!(" ({} processes)", pids.len())
+    let shown = groups.into_iter().map(|(group, processes)| {
+        let (name, user, container, direction) = group;
+        let many = if processes.len() > 1 {
+            format!(" ({} processes)", processes.len())
         } else {
             String::new()
         };
-        format!("{name}{many}, uid {user}, {direction}")
+        let container = match container.get(..12) {
+            Some(short) => format!(", container {short}"),
+            None => String::new(),
+        };
+        format!("{name}{many}, uid {user}{container}, {direction}")
     });
     shown.collect::<Vec<_>>().join("; ")
 }

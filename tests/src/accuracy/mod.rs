@@ -22,6 +22,19 @@ use crate::lab::Truth;
 /// Port of most destinations.
 pub const PORT: u16 = 9000;
 
+/// What is done to a generator, or round it, while it sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// Nothing.
+    Plain,
+    /// The daemon is stopped (`SIGSTOP`) from before its start until after its end.
+    DaemonStopped,
+    /// It is killed in the middle of sending: the truth of app bytes is what the peer received.
+    Killed,
+    /// It runs in a container of runc's, as the scenario's user.
+    Container,
+}
+
 /// One way of sending, and what has to be told of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
@@ -29,19 +42,21 @@ pub struct Scenario {
     pub name: &'static str,
     /// What sends, by which system call.
     pub way: &'static str,
-    /// What it needs of the kernel: names of `egress-gen probe`.
+    /// What it needs of the kernel: names of `egress-gen probe`; and `runc`, for containers.
     pub needs: &'static [&'static str],
     /// Where the bytes go.
     pub to: Target,
     /// Port of the destination.
     pub port: u16,
     /// Arguments of `egress-gen`, in the source, where `{to}` is the destination, `{next}` the same with the next port,
-    /// `{from}` the source's address, `{mac}` the sink's link-layer address. Empty when only a server sends.
+    /// `{from}` the source's address, `{mac}` the sink's link-layer address, `{copy}` a copy of `egress-gen`. Empty when only a server sends.
     pub generator: &'static [&'static str],
     /// Who receives, in the sink: arguments of `egress-gen` without `--listen`; empty for nobody.
     pub peer: &'static [&'static str],
     /// Arguments of a server of `egress-gen` in the source, to which the sink connects; empty for none.
     pub server: &'static [&'static str],
+    /// What is done to the generator, or round it.
+    pub setting: Setting,
     /// Sockets are opened before the daemon starts, and used after.
     pub before: bool,
     /// The generator's real and effective uid.
@@ -52,7 +67,7 @@ pub struct Scenario {
     pub transport: &'static str,
     /// `egress.direction`.
     pub direction: &'static str,
-    /// `egress.attribution`.
+    /// `egress.attribution`. Where it is `inherited`, the first process at the socket is `exact` all the same.
     pub attribution: &'static str,
     /// Whether the peer's bytes are part of the scenario: it tells its own count.
     pub both: bool,
@@ -123,8 +138,9 @@ impl Target {
     }
 }
 
-/// A process that sent, by its own account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A process that sent, by its own account. One that changes its user or its executable is several; one that only opened a
+/// socket has sent 0 bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sender {
     /// Its process id.
     pub pid: u64,
@@ -134,6 +150,10 @@ pub struct Sender {
     pub executable: Option<String>,
     /// Its real uid, where that is not the scenario's.
     pub user: Option<u64>,
+    /// Who made it, where that is asked for: a process id.
+    pub parent: Option<u64>,
+    /// Its container, where it is in one.
+    pub container: Option<String>,
     /// `egress.attribution`, where that is not the scenario's.
     pub attribution: Option<String>,
     /// `egress.direction`, where that is not the scenario's.

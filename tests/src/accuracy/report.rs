@@ -216,7 +216,8 @@ the documentation ranges (RFC 5737, RFC 3849).
   change a packet: headers, handshakes, acknowledgements and retransmissions included. Tolerance: zero, in sum and for
   each socket.
 - **Attribution**: every one of these bytes is with the right process (pid and executable), its user, the direction
-  (initiated or accepted), the destination's address, port, transport and scope; and none is with another process.
+  (initiated or accepted), the destination's address, port, transport and scope; and none is with another process. Of a
+  TCP socket that several processes use, app bytes are judged for each process, wire bytes for the socket (see the limits).
 - **Books**: the daemon's ledger balances in every health record, and its flow records add up to the last one.
 
 *Unseen* bytes are those for which no hook runs at the IP layer, for a reason that is known and given. Only the scenarios
@@ -230,7 +231,10 @@ const LIMITS: &str = "
   passes no cgroup hook: 52 bytes over IPv4, 72 over IPv6. Likewise a reset over IPv6 that answers a segment without a
   socket (60 bytes).
 - When several processes write to one TCP connection, app bytes are each one's own, exactly; a packet is counted to
-  whoever wrote last, as the stream does not say whose its bytes are.
+  whoever's call had ended last, as the stream does not say whose its bytes are. So the packets of a process's first call
+  are with the process before it; the sum is exact.
+- Which of the processes at one socket is told as exact, and which as inherited, follows the order in which the daemon
+  reads their counters: where all of them use it within one reading, that may be another than the order of their calls.
 - netem is not used for losses: it would drop packets after the hook and before the truth. The sink drops them after it
   has counted them.
 ";

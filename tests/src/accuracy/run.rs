@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::bench::Bench;
-use super::{Done, Outcome, Scenario, Suite, Verdict, judge, scenarios};
+use super::{Done, Outcome, Scenario, Setting, Suite, Verdict, judge, scenarios};
 use crate::daemon::{Daemon, HostLock};
 use crate::lab::{Lab, Truth};
 
@@ -45,7 +45,7 @@ pub fn run(wanted: impl Fn(&Scenario) -> bool, mut say: impl FnMut(&str)) -> Res
         waiting.push(begun.with_context(|| scenario.name)?);
     }
     let before = lab.truth()?;
-    let daemon = Daemon::start_on(host, CONFIG)?;
+    let mut daemon = Daemon::start_on(host, CONFIG)?;
     let mut waiting = waiting.into_iter();
     let mut done = Vec::new();
     for (position, (scenario, address, _)) in runs().enumerate() {
@@ -57,6 +57,9 @@ pub fn run(wanted: impl Fn(&Scenario) -> bool, mut say: impl FnMut(&str)) -> Res
         };
         let senders = match begun {
             Some(begun) => bench.go_on(begun),
+            None if scenario.setting == Setting::DaemonStopped => {
+                daemon.while_stopped(|| bench.run(scenario, *address))?
+            }
             None => bench.run(scenario, *address),
         };
         let took = start.elapsed();

@@ -35,21 +35,22 @@ fn flow() -> Value {
 
 /// One process sent 100 bytes, of which 300 arrived.
 fn judged(scenario: &'static Scenario, records: &[Value]) -> Outcome {
-    let address: IpAddr = TO.parse().expect("an address");
     let sender = Sender {
         pid: 7,
         app_bytes: 100,
-        executable: None,
-        user: None,
-        attribution: None,
-        direction: None,
         source_port: Some(40_000),
-        to: Vec::new(),
+        ..Sender::default()
     };
+    judged_with(scenario, vec![sender], records)
+}
+
+/// These processes sent it.
+fn judged_with(scenario: &'static Scenario, senders: Vec<Sender>, records: &[Value]) -> Outcome {
+    let address: IpAddr = TO.parse().expect("an address");
     let done = Done {
         scenario,
         address,
-        senders: vec![sender],
+        senders,
         before: Truth::default(),
         executable: "/gen".into(),
         failed: None,
@@ -190,4 +191,102 @@ fn unseen_bytes_are_only_those_with_a_reason() {
             "{wire}"
         );
     }
+}
+
+/// What the senders of `process-fork` sent: process id, app bytes, uid.
+fn judged_of(senders: &[(u64, u64, u64)], records: &[Value]) -> String {
+    let senders = senders.iter().map(|(pid, app_bytes, user)| Sender {
+        pid: *pid,
+        app_bytes: *app_bytes,
+        user: Some(*user),
+        ..Sender::default()
+    });
+    complaints(&judged_with(
+        scenario("process-fork"),
+        senders.collect(),
+        records,
+    ))
+}
+
+/// A part of the 100 bytes.
+fn part(pid: u64, entity: &str, user: &str, app: u64, wire: u64, attribution: &str) -> Value {
+    let mut part = flow();
+    (part["process"]["pid"], part["process"]["entity_id"]) = (pid.into(), entity.into());
+    part["user"]["id"] = user.into();
+    (part["egress"]["app_bytes"], part["egress"]["wire_bytes"]) = (app.into(), wire.into());
+    part["egress"]["attribution"] = attribution.into();
+    part
+}
+
+#[test]
+fn bytes_of_a_shared_socket_are_each_process_own() {
+    let (opener, child) = ((7, 0, 0), (8, 100, 0));
+    let exact = part(7, "a", "0", 0, 200, "exact");
+    let told = judged_of(
+        &[opener, child],
+        &[exact.clone(), part(8, "b", "0", 100, 100, "inherited")],
+    );
+    assert_eq!(told, "Exact");
+    // Nobody has inherited it.
+    let told = judged_of(
+        &[opener, child],
+        &[exact.clone(), part(8, "b", "0", 100, 100, "exact")],
+    );
+    assert!(told.contains("2 are told as exact"), "{told}");
+    // The opener's bytes are the child's.
+    let told = judged_of(
+        &[opener, child],
+        &[
+            part(7, "a", "0", 100, 200, "exact"),
+            part(8, "b", "0", 0, 100, "inherited"),
+        ],
+    );
+    assert!(told.contains("nothing told of process 8"), "{told}");
+    assert!(told.contains("that are not its own"), "{told}");
+}
+
+#[test]
+fn a_process_id_is_several_by_entity_and_by_user() {
+    // The id came again.
+    let twice = [(7, 60, 0), (7, 40, 0)];
+    let parts = |first: &str, second: &str| {
+        [
+            part(7, first, "0", 60, 200, "exact"),
+            part(7, second, "0", 40, 100, "inherited"),
+        ]
+    };
+    assert_eq!(judged_of(&twice, &parts("a", "b")), "Exact");
+    let told = judged_of(&twice, &parts("a", "a"));
+    assert!(told.contains("100 app bytes told of process 7"), "{told}");
+    // Another user.
+    let users = [(7, 60, 0), (7, 40, 65_534)];
+    let parts = |second: &str| {
+        [
+            part(7, "a", "0", 60, 200, "exact"),
+            part(7, "b", second, 40, 100, "inherited"),
+        ]
+    };
+    assert_eq!(judged_of(&users, &parts("65534")), "Exact");
+    let told = judged_of(&users, &parts("0"));
+    assert!(told.contains("uid 65534"), "{told}");
+}
+
+#[test]
+fn the_parent_and_the_container_are_asked_for() {
+    let told = |parent: u64, container: &str| {
+        let mut told = flow();
+        told["process"]["parent"] = json!({ "pid": parent });
+        told["container"] = json!({ "id": container });
+        let sender = Sender {
+            pid: 7,
+            app_bytes: 100,
+            parent: Some(5),
+            container: Some("c".into()),
+            ..Sender::default()
+        };
+        complaints(&judged_with(scenario("tcp-bulk"), vec![sender], &[told]))
+    };
+    assert_eq!(told(5, "c"), "Exact");
+    assert!(told(1, "c").contains("process.parent.pid"));
+    assert!(told(5, "d").contains("container.id"));
 }

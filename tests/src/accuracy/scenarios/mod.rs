@@ -8,7 +8,7 @@ mod process;
 mod tcp;
 mod udp;
 
-use super::{PORT, Scenario, Target, Unseen};
+use super::{PORT, Scenario, Setting, Target, Unseen};
 
 /// Every scenario, in the order in which they are told.
 #[must_use]
@@ -34,6 +34,7 @@ const NONE: Scenario = Scenario {
     generator: &[],
     peer: &[],
     server: &[],
+    setting: Setting::Plain,
     before: false,
     user: 0,
     lose: 0,

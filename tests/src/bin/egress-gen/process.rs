@@ -114,8 +114,8 @@ fn own_pid() -> Result<u32> {
 /// This process as a sender.
 fn sender(app_bytes: usize) -> Result<Value> {
     Ok(json!({
-        "pid": own_pid()?, "app_bytes": app_bytes, "uid": getuid().as_raw(),
-        "executable": std::env::current_exe()?, "parent": getppid().map(|pid| pid.as_raw_nonzero().get()),
+        "pid": own_pid()?, "app_bytes": app_bytes, "user": getuid().as_raw(),
+        "executable": std::env::current_exe()?,
     }))
 }
 
@@ -300,7 +300,7 @@ fn drop_user(to: SocketAddr) -> Result<Vec<Value>> {
     // `/proc/self/exe` of a process that changed its user is root's to read.
     let mut second = first.clone();
     second["app_bytes"] = sent.into();
-    second["uid"] = getuid().as_raw().into();
+    second["user"] = getuid().as_raw().into();
     end(stream)?;
     Ok(vec![first, second])
 }
@@ -324,7 +324,7 @@ fn orphan(to: SocketAddr, session: bool) -> Result<Vec<Value>> {
             let mut stream = TcpStream::connect(to)?;
             let sent = send(&mut stream, FIRST)?;
             let mut line = sender(sent)?;
-            line["made_by"] = made_by.into();
+            line["parent"] = made_by.into();
             end(stream)?;
             tell(&mut writer, &line)
         })?;
