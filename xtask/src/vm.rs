@@ -36,9 +36,9 @@ const SLOWNESS: u32 = 10;
 /// Test programs that run in the guest, with their arguments: what differs from kernel to kernel.
 const STEPS: &[(&str, &str)] = &[
     ("methods", ""),
-    ("exact", ""),
     ("compat", ""),
-    ("main_job", ""),
+    ("main_job", "one_alert"),
+    ("restart", "a_kill_under_load"),
 ];
 
 /// What is asked for.
