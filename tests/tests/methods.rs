@@ -30,13 +30,7 @@ fn every_method_that_the_kernel_offers_attaches() -> Result<()> {
             word(hook, "method")
         );
     }
-    for program in list("programs")? {
-        println!(
-            "@ program {} {}",
-            word(&program, "program"),
-            program["verified_instructions"]
-        );
-    }
+    tell_programs(&report);
     let mut tried = 0;
     for offered in list("methods")? {
         let (hook, method) = (word(&offered, "hook"), word(&offered, "method"));
@@ -44,30 +38,26 @@ fn every_method_that_the_kernel_offers_attaches() -> Result<()> {
             println!("@ method {hook} {method} absent {reason}");
             continue;
         }
+        let places: Vec<_> = word(&offered, "places").split(", ").collect();
         // The one that was chosen has been seen already.
-        if hooks.iter().any(|chosen| {
-            chosen["hook"] == hook
-                && chosen["method"] == offered["places"]
-                && chosen["state"] == "ok"
-        }) {
+        if attached(&hooks, &places).is_ok() {
             println!("@ method {hook} {method} ok");
             tried += 1;
             continue;
         }
         let forced = doctor(&["--method", &format!("{hook}={method}")])?;
-        let hooks = forced["hooks"].as_array().context("hooks")?;
-        let status = hooks
-            .iter()
-            .find(|status| status["hook"] == hook)
-            .with_context(|| format!("nothing of {hook}: {forced}"))?;
-        // Security policy can refuse what a kernel offers: that has to be said, with the reason, and another taken.
-        let refused = status["reason"].as_str().unwrap_or_default();
-        println!(
-            "@ method {hook} {method} {} {refused}",
-            word(status, "state")
-        );
-        let allowed = status["state"] == "ok" || refused.contains("Operation not permitted");
-        ensure!(allowed, "{hook} by {method}: {status}");
+        tell_programs(&forced);
+        // Security policy can refuse what a kernel offers: that has to be said, with the reason.
+        let verdict = forced["verdict"].to_string();
+        let forced = forced["hooks"].as_array().cloned().unwrap_or_default();
+        match attached(&forced, &places) {
+            Ok(()) => println!("@ method {hook} {method} ok"),
+            Err(why) => {
+                println!("@ method {hook} {method} refused {why}");
+                let policy = format!("{why} {verdict}").contains("Operation not permitted");
+                ensure!(policy, "{hook} by {method}: {why}; {verdict}");
+            }
+        }
         tried += 1;
     }
     ensure!(tried > 10, "{tried} methods were tried");
@@ -89,6 +79,29 @@ fn a_method_that_does_not_exist_is_refused_with_those_that_do() -> Result<()> {
         ensure!(text.contains(known), "{wish}: {text}");
     }
     Ok(())
+}
+
+/// Whether hooks are attached at all these places; else what is said of the first that is not.
+fn attached(hooks: &[Value], places: &[&str]) -> std::result::Result<(), String> {
+    places.iter().try_for_each(|place| {
+        let hook = hooks.iter().find(|hook| word(hook, "method") == *place);
+        match hook {
+            Some(hook) if hook["state"] == "ok" => Ok(()),
+            Some(hook) => Err(word(hook, "reason").to_owned()),
+            None => Err(format!("nothing is said of {place}")),
+        }
+    })
+}
+
+/// What each program cost its verifier.
+fn tell_programs(report: &Value) {
+    for program in report["programs"].as_array().into_iter().flatten() {
+        println!(
+            "@ program {} {}",
+            word(program, "program"),
+            program["verified_instructions"]
+        );
+    }
 }
 
 /// What `egress doctor --json` tells.

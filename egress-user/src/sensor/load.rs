@@ -337,8 +337,10 @@ fn attach_rung(
             for hook in &all {
                 links.release(hook);
             }
-            // The best rung stands for the feature; where there is nothing to see, nothing is missing.
-            let first = all.first().map(|hook| hook.method.kind());
+            // The best rung, or the one that was asked for, stands for the feature; where there is nothing to see, nothing is
+            // missing.
+            let asked = config.methods.get(feature).map(String::as_str);
+            let first = asked.or_else(|| all.first().map(|hook| hook.method.kind()));
             let rows = all.iter().filter(|hook| Some(hook.method.kind()) == first);
             return Ok(rows
                 .map(|hook| {
