@@ -51,6 +51,7 @@ mod processes;
 mod send;
 mod slots;
 mod sockets;
+mod storage;
 mod wire;
 mod xmit;
 

@@ -20,6 +20,7 @@ use crate::count::count;
 use crate::emit::emit_with;
 use crate::maps::{HELLO, NAME_RING, WATCH, loaded};
 use crate::slots::{self, Place};
+use crate::storage;
 use crate::wire::{IPPROTO_TCP, IPPROTO_UDP, PASS, Packet, SOCK_STREAM, load, parse};
 
 const DNS_PORT: u16 = 53;
@@ -136,7 +137,7 @@ fn answer(skb: *mut __sk_buff) {
     if sk.is_null() {
         return;
     }
-    let state = slots::storage(
+    let state = storage::of(
         sk.cast(),
         || unsafe { bpf_get_socket_cookie(skb.cast()) },
         false,
@@ -194,7 +195,7 @@ pub fn egress_hello(ctx: SkBuffContext) -> i32 {
     if sk.is_null() {
         return PASS;
     }
-    if let Some(state) = slots::storage(
+    if let Some(state) = storage::of(
         sk.cast(),
         || unsafe { bpf_get_socket_cookie(skb.cast()) },
         false,

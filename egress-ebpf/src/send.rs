@@ -17,6 +17,7 @@ use crate::count::count;
 use crate::kread::{Current, cookie_of, typed};
 use crate::maps::{PENDING, offset};
 use crate::slots::{self, Origin, Place, Remote};
+use crate::storage;
 
 /// `MSG_PEEK` (`include/linux/socket.h`): the bytes will be received again.
 const MSG_PEEK: i32 = 2;
@@ -103,7 +104,7 @@ pub fn sent(sk: *const u8, sent: i32) {
     }
     count(APP_TOTAL, bytes);
     let cookie = unsafe { cookie_of(sk) };
-    let Some(state) = slots::storage(sk.cast_mut().cast(), || cookie, true) else {
+    let Some(state) = storage::of(sk.cast_mut().cast(), || cookie, true) else {
         return count(APP_NO_STORAGE, bytes);
     };
     let who = Current::get();
@@ -119,8 +120,7 @@ pub fn sent(sk: *const u8, sent: i32) {
 #[inline(always)]
 fn forget(sk: *const u8, family: u16) {
     if (family == AF_INET || family == AF_INET6)
-        && let Some(state) =
-            slots::storage(sk.cast_mut().cast(), || unsafe { cookie_of(sk) }, false)
+        && let Some(state) = storage::of(sk.cast_mut().cast(), || unsafe { cookie_of(sk) }, false)
         && unsafe { (*state).unconnected } != 0
     {
         let _ = PENDING.remove(&unsafe { bpf_get_current_pid_tgid() });
@@ -194,7 +194,7 @@ pub fn received(sk: *const u8, returned: i32, flags: i32) {
     let bytes = returned as u64;
     count(RX_TOTAL, bytes);
     let cookie = unsafe { cookie_of(sk) };
-    let Some(state) = slots::storage(sk.cast_mut().cast(), || cookie, true) else {
+    let Some(state) = storage::of(sk.cast_mut().cast(), || cookie, true) else {
         return;
     };
     if let Some(place) = slots::find(unsafe { (*state).slot }) {

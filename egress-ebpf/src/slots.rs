@@ -1,9 +1,8 @@
 //! Finds the place of a byte: the slot of a (socket, process, destination).
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_ktime_get_boot_ns, bpf_sk_storage_get,
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_ktime_get_boot_ns,
 };
-use core::ffi::c_void;
 use egress_common::counters::FLOWS_FULL;
 use egress_common::slot::{
     ACTIVITY_CELL, ADDRESS_BOTH, ADDRESS_NONE, ADDRESS_REMOTE, DIRECTION_UNKNOWN, FlowKey,
@@ -12,10 +11,7 @@ use egress_common::slot::{
 
 use crate::count::{add, count};
 use crate::kread::Current;
-use crate::maps::{ACTIVITY, FLOWS, FREE_SLOTS, SLOTS, SOCKETS, SOCKETS_BY_COOKIE, has};
-
-const BPF_SK_STORAGE_GET_F_CREATE: u64 = 1;
-const BPF_NOEXIST: u64 = 1;
+use crate::maps::{ACTIVITY, FLOWS, FREE_SLOTS, SLOTS};
 
 /// The far end of a flow.
 #[derive(Clone, Copy)]
@@ -39,58 +35,6 @@ pub struct Origin {
 pub struct Place {
     pub slot: *mut Slot,
     pub reference: SlotRef,
-}
-
-/// The socket's storage; made when `create` and not there. `cookie` is asked only on kernels whose tracing programs have
-/// no socket storage: there all programs meet at the cookie.
-#[inline(always)]
-pub fn storage(
-    sk: *mut c_void,
-    cookie: impl FnOnce() -> u64,
-    create: bool,
-) -> Option<*mut SocketState> {
-    if !has!(socket_storage) {
-        return storage_by_cookie(cookie(), create);
-    }
-    let map = &raw const SOCKETS;
-    let flags = if create {
-        BPF_SK_STORAGE_GET_F_CREATE
-    } else {
-        0
-    };
-    let state: *mut SocketState =
-        unsafe { bpf_sk_storage_get(map.cast_mut().cast(), sk, core::ptr::null_mut(), flags) }
-            .cast();
-    if state.is_null() { None } else { Some(state) }
-}
-
-#[inline(always)]
-fn storage_by_cookie(cookie: u64, create: bool) -> Option<*mut SocketState> {
-    if cookie == 0 {
-        return None;
-    }
-    if let Some(state) = SOCKETS_BY_COOKIE.get_ptr_mut(&cookie) {
-        return Some(state);
-    }
-    if !create {
-        return None;
-    }
-    let state = SocketState {
-        slot: SlotRef {
-            number: 0,
-            generation: 0,
-        },
-        direction: 0,
-        unconnected: 0,
-        named: 0,
-        fragments: 0,
-        netns: 0,
-        hello_left: 0,
-        hello_next: 0,
-    };
-    // Not over one that another processor made meanwhile; if there is no room, the lookup misses.
-    let _ = SOCKETS_BY_COOKIE.insert(&cookie, &state, BPF_NOEXIST);
-    SOCKETS_BY_COOKIE.get_ptr_mut(&cookie)
 }
 
 /// The slot behind a reference, unless user space has taken it back meanwhile.
@@ -345,8 +289,8 @@ fn remember(key: &FlowKey, place: Place, keyed: u8) {
 }
 
 /// Finds or makes the slot of `who` on a socket with one remote end, whose current slot may be another's, and makes it
-/// the socket's current one: packets are counted to whoever sent last: those
-/// that leave before a new sender's first call returns, to the one before.
+/// the socket's current one: packets are counted to whoever sent last; those that leave before a new sender's first call
+/// returns, to the one before.
 #[inline(always)]
 pub fn for_process(state: *mut SocketState, origin: &Origin, who: &Current) -> Option<Place> {
     let Some(before) = find(unsafe { (*state).slot }) else {

@@ -19,6 +19,7 @@ use crate::kread::{Current, cookie_of, pointer, read, typed};
 use crate::maps::{PENDING, PendingSend, offset};
 use crate::send::{has_ports, origin_of, v4_mapped};
 use crate::slots::{self, Origin, Remote};
+use crate::storage;
 
 /// Verdict of `cgroup/connect` and `sendmsg`: go on.
 const PASS: i32 = 1;
@@ -105,7 +106,7 @@ fn destination(ctx: *mut bpf_sock_addr, family: u16, unconnected: bool) {
         return;
     }
     let cookie = unsafe { bpf_get_socket_cookie(ctx.cast()) };
-    let Some(state) = slots::storage(sk.cast(), || cookie, true) else {
+    let Some(state) = storage::of(sk.cast(), || cookie, true) else {
         return;
     };
     if unsafe { (*state).direction } == DIRECTION_UNKNOWN {
@@ -169,7 +170,7 @@ fn netns_of_current() -> u32 {
 pub fn egress_release(ctx: SockContext) -> i32 {
     let sk: *mut bpf_sock = ctx.sock;
     if unsafe { (*sk).type_ } != SOCK_STREAM
-        && let Some(state) = slots::storage(
+        && let Some(state) = storage::of(
             sk.cast(),
             || unsafe { bpf_get_socket_cookie(sk.cast()) },
             false,
@@ -189,15 +190,12 @@ pub fn egress_state(ctx: BtfTracePointContext) -> i32 {
     }
     let sk: *const u8 = ctx.arg(0);
     if new == TCP_CLOSE {
-        if let Some(state) =
-            slots::storage(sk.cast_mut().cast(), || unsafe { cookie_of(sk) }, false)
-        {
+        if let Some(state) = storage::of(sk.cast_mut().cast(), || unsafe { cookie_of(sk) }, false) {
             slots::close(state);
         }
         return 0;
     }
-    let Some(state) = slots::storage(sk.cast_mut().cast(), || unsafe { cookie_of(sk) }, true)
-    else {
+    let Some(state) = storage::of(sk.cast_mut().cast(), || unsafe { cookie_of(sk) }, true) else {
         return 0;
     };
     if new == TCP_SYN_RECV {

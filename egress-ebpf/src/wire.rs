@@ -17,6 +17,7 @@ use crate::count::count_n;
 use crate::names;
 use crate::send::{has_ports, v4_mapped};
 use crate::slots::{self, Origin, Remote};
+use crate::storage;
 
 pub const IPPROTO_TCP: u8 = 6;
 pub const IPPROTO_UDP: u8 = 17;
@@ -78,7 +79,7 @@ fn count_packet(skb: *mut __sk_buff) {
     }
     let (kind, family, protocol) =
         unsafe { ((*sk).type_, (*sk).family as u16, (*sk).protocol as u16) };
-    let Some(state) = slots::storage(
+    let Some(state) = storage::of(
         sk.cast(),
         || unsafe { bpf_get_socket_cookie(skb.cast()) },
         true,

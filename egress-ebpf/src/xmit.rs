@@ -22,6 +22,7 @@ use crate::kread::{read, typed};
 use crate::maps::{INTERFACES, has, offset};
 use crate::send::{origin_of, v4_mapped};
 use crate::slots::{self, Origin, Place, Remote};
+use crate::storage;
 
 /// Linux `include/uapi/linux/if_arp.h`.
 const ARPHRD_LOOPBACK: u16 = 772;
@@ -213,7 +214,7 @@ fn count_frame(sk: *const u8, packet: &Packet) {
         bytes += (packet.segments - 1) * u64::from(headers(packet).1);
     }
     count_n(WIRE_TOTAL, bytes, packet.segments);
-    let Some(state) = slots::storage(sk.cast_mut().cast(), || cookie_of(sk), true) else {
+    let Some(state) = storage::of(sk.cast_mut().cast(), || cookie_of(sk), true) else {
         return count_n(WIRE_NO_STORAGE, bytes, packet.segments);
     };
     unsafe { (*state).direction = DIRECTION_INITIATED };
@@ -292,7 +293,7 @@ fn count_fragment(sk: *const u8, dev: *const u8, packet: &Packet) {
     if !lowest(dev) {
         return;
     }
-    let state = slots::storage(sk.cast_mut().cast(), || cookie_of(sk), false);
+    let state = storage::of(sk.cast_mut().cast(), || cookie_of(sk), false);
     if state.is_some_and(|state| unsafe { (*state).fragments } != 0) {
         return;
     }

@@ -11,6 +11,7 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::config::{Config, EXAMPLE};
 use crate::outlet::ecs;
 use crate::runtime;
+use crate::sensor::plan::Wishes;
 
 mod args;
 mod doctor;
@@ -79,7 +80,13 @@ fn command(command: Command) -> Exit {
             Ok(done) => print(&(done.join("\n") + "\n")),
         },
         Command::Config(args::Config::Check { file }) => match Config::load(&file) {
-            Ok(_) => print(&format!("{}: ok\n", file.display())),
+            Ok(config) => match Wishes::of(&config.sensor) {
+                Ok(_) => print(&format!("{}: ok\n", file.display())),
+                Err(error) => {
+                    let problem = format!("{}: {error}", file.display());
+                    failed(Exit::CannotRun, &problem)
+                }
+            },
             Err(error) => failed((&error).into(), &error),
         },
         Command::Config(args::Config::Example) => print(EXAMPLE),

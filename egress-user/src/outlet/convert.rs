@@ -8,15 +8,15 @@ use super::ecs::{self, Document, Egress, Time};
 use super::host::Host;
 use super::shown::{Device, EntityId, Escaped, Harmless, Mode, Shown, TransportName};
 use super::summary;
-use super::words::{attribution, coverage, direction, hook_state, name_source, scope};
+use super::words::{attribution, direction, name_source, scope};
 use crate::model::{
-    BootTime, Destination, Direction, Events, FileAccess, FileRef, Flow, Gap, Health, HookStatus,
-    Job, Ledger, LostDetail, NameSource, Named, OutletBooks, Process, ProcessKey, Reason, Record,
-    Text, Transport,
+    BootTime, Destination, Direction, FileAccess, FileRef, Flow, Job, NameSource, Named, Process,
+    ProcessKey, Reason, Record, Text, Transport,
 };
 
 mod alert;
 mod blind;
+mod health;
 mod interfaces;
 
 impl<'a> Document<'a> {
@@ -202,42 +202,6 @@ impl<'a> Document<'a> {
         document
     }
 
-    fn health(health: &'a Health, host: &'a Host) -> Self {
-        let mut document = Self::of(host, health.at, "health", &["host"], &["info"]);
-        let egress = &mut document.egress;
-        egress.coverage = Some(coverage(health.coverage));
-        egress.ledger = Some(ecs::Ledgers {
-            wire: ledger(&health.wire_bytes),
-            app: ledger(&health.app_bytes),
-        });
-        egress.interfaces = health.interfaces.as_ref().map(interfaces::interfaces);
-        egress.hooks = health.hooks.iter().map(hook).collect();
-        egress.lost = health.lost.iter().map(lost).collect();
-        egress.blind_spots = blind::uses(health);
-        egress.events = health.events.iter().copied().map(events).collect();
-        egress.outlets = health.outlets.iter().copied().map(outlet).collect();
-        egress.started = Some(time(host, health.started));
-        egress.counting_since = Some(time(host, health.attached));
-        egress.live_flows = Some(health.live_flows);
-        egress.live_processes = Some(health.live_processes);
-        egress.live_names = Some(health.live_names);
-        document
-    }
-
-    fn gap(gap: &'a Gap, host: &'a Host) -> Self {
-        let mut document = Self::of(host, gap.end, "gap", &["host"], &["info"]);
-        document.event.start = Some(time(host, gap.start));
-        document.event.end = Some(time(host, gap.end));
-        document.egress.gap = Some(ecs::Gap {
-            reason: gap.reason.name(),
-            seconds: seconds(gap.end.saturating_sub(gap.start)),
-            blind_seconds: seconds(gap.blind_ns),
-            missing: gap.missing.clone(),
-        });
-        document.egress.lost = gap.lost.iter().map(lost).collect();
-        document
-    }
-
     /// Everything that a process says of who acts, and for whom.
     fn set_process(&mut self, process: &'a Process, host: &'a Host) {
         let identity = &process.identity;
@@ -396,69 +360,6 @@ fn job_of(job: &Job) -> ecs::Job<'_> {
         },
         uid: job.uid,
         interactive: job.interactive,
-    }
-}
-
-fn ledger(ledger: &Ledger) -> ecs::Ledger {
-    let bytes = |reason| {
-        ledger
-            .unattributed
-            .get(&reason)
-            .copied()
-            .unwrap_or_default()
-    };
-    ecs::Ledger {
-        total: ledger.total,
-        attributed: ledger.attributed,
-        unattributed: Reason::ALL
-            .into_iter()
-            .map(|reason| (reason.name(), bytes(reason)))
-            .collect(),
-    }
-}
-
-fn hook(hook: &HookStatus) -> ecs::Hook<'_> {
-    ecs::Hook {
-        hook: hook.hook,
-        method: &hook.method,
-        state: hook_state(hook.state),
-        reason: hook.reason.as_deref(),
-        gives: hook.gives,
-    }
-}
-
-fn lost(lost: &LostDetail) -> ecs::Lost {
-    ecs::Lost {
-        kind: lost.kind,
-        cause: lost.cause,
-        count: lost.count,
-    }
-}
-
-/// A duration in seconds, to the nanosecond.
-fn seconds(ns: u64) -> f64 {
-    std::time::Duration::from_nanos(ns).as_secs_f64()
-}
-
-fn events(events: Events) -> ecs::Events {
-    ecs::Events {
-        kind: events.kind,
-        seen: events.seen,
-        told: events.told,
-        repeated: events.repeated,
-        filtered: events.filtered,
-        lost: events.lost,
-    }
-}
-
-fn outlet(books: OutletBooks) -> ecs::OutletBooks {
-    ecs::OutletBooks {
-        outlet: books.outlet,
-        record: books.record,
-        given: books.given,
-        lost: books.lost,
-        lost_app_bytes: books.lost_app_bytes,
-        lost_wire_bytes: books.lost_wire_bytes,
     }
 }
 

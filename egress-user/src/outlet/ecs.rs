@@ -12,9 +12,11 @@ use super::shown::{Device, EntityId, Escaped, Harmless, Mode, Shown, TransportNa
 use crate::model::{Text, WallTime};
 
 mod egress;
+mod health;
 mod interfaces;
 
 pub use egress::*;
+pub use health::*;
 pub use interfaces::*;
 
 /// Version of ECS whose field names are used.

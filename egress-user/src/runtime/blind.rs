@@ -43,15 +43,15 @@ pub fn spots() -> Vec<BlindSpot> {
         ),
         found(
             BlindKind::PacketSocket,
-            "frames are counted when a call sends them, but not at the IP layer: no wire bytes, and no destination",
+            "frames are counted as calls send them, and the IP packets in them at the device; what is received is not counted",
         ),
         found(
             BlindKind::PacketRing,
-            "frames lie in shared memory: what is received is not counted, what is sent by what the call that starts it returns",
+            "frames lie in shared memory: what is received is not counted; what is sent is, by what the call that starts it returns, and at the device",
         ),
         found(
             BlindKind::XdpSocket,
-            "frames go from shared memory to the device, past sockets, IP and traffic control: only the interface's own counters have them",
+            "frames go from shared memory to the device, past sockets, IP and traffic control: not counted by process, only at the device, as unseen",
         ),
         found(
             BlindKind::RawSocket,

@@ -163,9 +163,9 @@ fn socket(family: u16, kind: u16) -> Option<Told> {
     Some((kind, format!("socket({family}, {kind_name})").into(), why))
 }
 
-const PACKET: &str = "frames are counted when a call sends them, but pass no IP layer: no wire bytes, and no destination; what is received is a copy of others' traffic and is not counted";
+const PACKET: &str = "frames are counted as calls send them, and the IP packets in them, with their destination, at the device; what is received is a copy of others' traffic and is not counted";
 const RAW: &str = "bytes and packets are counted, but the process writes the headers: protocol, addresses and names may be whatever it likes";
-const XDP: &str = "frames go from shared memory to the device, past sockets, IP and traffic control: their bytes are not counted by process, only in the interface's own counters";
+const XDP: &str = "frames go from shared memory to the device, past sockets, IP and traffic control: their bytes are not counted by process, only at the device, as unseen";
 
 fn option(level: u32, option: u32) -> Option<Told> {
     let (kind, name, why) = match (level, option) {
@@ -177,12 +177,12 @@ fn option(level: u32, option: u32) -> Option<Told> {
         (SOL_PACKET, PACKET_TX_RING) => (
             BlindKind::PacketRing,
             "SOL_PACKET, PACKET_TX_RING",
-            "frames are sent from shared memory: counted by what the call that starts them returns, but they pass no IP layer: no wire bytes, and no destination",
+            "frames are sent from shared memory: counted by what the call that starts them returns, and the IP packets in them, with their destination, at the device",
         ),
         (SOL_PACKET, PACKET_QDISC_BYPASS) => (
             BlindKind::QueueBypass,
             "SOL_PACKET, PACKET_QDISC_BYPASS",
-            "frames go to the device past its queues: neither traffic control nor the hook at devices sees them, only the interface's own counters",
+            "frames go to the device past its queues: they are counted as calls send them, but neither traffic control nor the hook at devices sees them: no wire bytes, no destination, and at the device they are unseen",
         ),
         (SOL_XDP, XDP_RX_RING) => (BlindKind::XdpSocket, "SOL_XDP, XDP_RX_RING", XDP),
         (SOL_XDP, XDP_TX_RING) => (BlindKind::XdpSocket, "SOL_XDP, XDP_TX_RING", XDP),

@@ -7,7 +7,7 @@ use super::fields::FieldsError;
 #[derive(Debug, thiserror::Error)]
 pub enum SensorError {
     /// What was asked for does not exist.
-    #[error("[sensor]: {0}")]
+    #[error(transparent)]
     Wish(#[from] super::plan::WishError),
     /// The kernel does not describe itself.
     #[error(transparent)]

@@ -4,6 +4,7 @@
 //! diagnostics for what was there before them. Out: [`Observation`]s in the order of their time. [`Sensor::poll`] reads
 //! the slots first and the rings after, so that whoever owns a byte has been told before the byte.
 
+pub mod attach;
 pub mod blind;
 pub mod bounded;
 pub mod cgroups;
@@ -30,6 +31,7 @@ pub mod plan;
 pub mod privilege;
 mod probe;
 pub mod proc;
+mod program;
 mod rings;
 pub mod sockets;
 mod start;
@@ -202,7 +204,7 @@ impl Sensor {
                 Trouble::Detached => (
                     "its link was detached by somebody",
                     "attached again",
-                    load::attach_again(ebpf, hook, &self.btf, &self.cgroup_root, &mut self.links),
+                    attach::attach_again(ebpf, hook, &self.btf, &self.cgroup_root, &mut self.links),
                 ),
                 Trouble::Unpinned => (
                     "its pin was removed by somebody",

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::hooks::{self, Hook, Method, features, rung, rungs};
+use crate::config;
 use crate::model::{HookState, MethodStatus};
 
 /// What the running kernel has, as far as the table of hooks asks.
@@ -23,6 +24,26 @@ pub struct Absence {
     pub reason: String,
 }
 
+impl Absence {
+    /// Not on this kernel.
+    #[must_use]
+    pub const fn unsupported(reason: String) -> Self {
+        Self {
+            state: HookState::Unsupported,
+            reason,
+        }
+    }
+
+    /// On this kernel, which refused it.
+    #[must_use]
+    pub const fn broken(reason: String) -> Self {
+        Self {
+            state: HookState::Broken,
+            reason,
+        }
+    }
+}
+
 impl Capabilities {
     /// Everything, but for these fields.
     #[must_use]
@@ -35,10 +56,9 @@ impl Capabilities {
 
     /// This kernel does not have this place.
     pub fn lacks(&mut self, place: Method, reason: impl Into<String>) {
-        self.absent.entry(place).or_insert(Absence {
-            state: HookState::Unsupported,
-            reason: reason.into(),
-        });
+        self.absent
+            .entry(place)
+            .or_insert_with(|| Absence::unsupported(reason.into()));
     }
 
     /// The place cannot be had, as it turned out.
@@ -56,10 +76,10 @@ impl Capabilities {
             .filter(|field| self.missing_fields.contains(field))
             .collect();
         if !missing.is_empty() {
-            return Some(Absence {
-                state: HookState::Unsupported,
-                reason: format!("this kernel's BTF lacks {}", missing.join(", ")),
-            });
+            return Some(Absence::unsupported(format!(
+                "this kernel's BTF lacks {}",
+                missing.join(", ")
+            )));
         }
         self.absent.get(&hook.method).cloned()
     }
@@ -101,19 +121,38 @@ pub struct Wishes {
 
 /// A wish that nobody can fulfil.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what}; there is {known}")]
+#[error("[sensor]: {what}; there is {known}")]
 pub struct WishError {
     what: String,
     known: String,
 }
 
 impl Wishes {
-    /// Whether features and methods of these names exist.
+    /// What is configured.
     ///
     /// # Errors
-    /// The first that does not, with those that do.
-    pub fn check(&self) -> Result<(), WishError> {
+    /// [`WishError`]
+    pub fn of(config: &config::Sensor) -> Result<Self, WishError> {
+        let wishes = Self {
+            disabled: config.disable.clone(),
+            methods: config.methods.clone(),
+        };
+        wishes.check()?;
+        Ok(wishes)
+    }
+
+    /// Whether hooks, features and methods of these names exist: the first that does not, with those that do.
+    fn check(&self) -> Result<(), WishError> {
         let features: Vec<_> = features().collect();
+        for name in &self.disabled {
+            let known = |hook: &Hook| hook.name == name || hook.feature == name;
+            if !hooks::HOOKS.iter().any(known) {
+                return Err(WishError {
+                    what: format!("there is no hook `{name}` to disable"),
+                    known: features.join(", "),
+                });
+            }
+        }
         for (feature, wanted) in &self.methods {
             if !features.contains(&feature.as_str()) {
                 return Err(WishError {
@@ -185,7 +224,7 @@ pub fn offered(kernel: &Capabilities) -> Vec<MethodStatus> {
         .collect()
 }
 
-/// The hook that a hook's feature is named after: it stands for the feature where nothing can be done.
+/// The hooks of all rungs of a feature.
 #[must_use]
 pub fn hooks_of(feature: &str) -> Vec<&'static Hook> {
     hooks::HOOKS
@@ -300,11 +339,21 @@ mod tests {
             ..Wishes::default()
         };
         assert_eq!(chosen("recv", &kernel, &off), Err(HookState::Disabled));
+        assert!(off.check().is_ok());
+        let unknown = Wishes {
+            disabled: vec!["recieve".into()],
+            ..Wishes::default()
+        };
+        let error = unknown.check().unwrap_err().to_string();
+        assert!(
+            error.starts_with("[sensor]: there is no hook `recieve` to disable; there is "),
+            "{error}"
+        );
         assert!(wish("files", "tracepoint").check().is_ok());
         let error = wish("files", "kprobe").check().unwrap_err().to_string();
         assert_eq!(
             error,
-            "`files` has no method `kprobe`; there is lsm, fentry, tracepoint"
+            "[sensor]: `files` has no method `kprobe`; there is lsm, fentry, tracepoint"
         );
         assert!(
             wish("file", "lsm")

@@ -11,7 +11,10 @@ use std::sync::Arc;
 use aya::Ebpf;
 use aya::maps::{Map, MapData};
 use aya_log::EbpfLogger;
+use egress_common::helpers::Helpers;
+use egress_common::offsets::Offsets;
 
+use super::attach::Planned;
 use super::cgroups::{self, CgroupPaths, CgroupRoot};
 use super::counters::Counters;
 use super::flows::Flows;
@@ -22,11 +25,33 @@ use super::keep::left::{Found, Left, epoch_at, own_life};
 use super::keep::links::Links;
 use super::keep::pins::Pins;
 use super::misses::Misses;
+use super::plan::{self, Capabilities};
 use super::probe::Symbols;
 use super::rings::Rings;
-use super::{CGROUPS, Drain, Sensor, SensorError, clock, fields, load, plan, tracefs};
+use super::{CGROUPS, Drain, Sensor, SensorError, clock, fields, load, tracefs};
 use crate::config;
 use crate::model::{BootTime, FlowDelta, Gap, GapReason, HookState, HookStatus, Journal};
+
+/// What this host has, as far as the sensor asks.
+struct Host {
+    offsets: Offsets,
+    helpers: Helpers,
+    kernel: Capabilities,
+    cgroup_root: CgroupRoot,
+}
+
+impl Host {
+    fn read(btf: &Path) -> Result<Self, SensorError> {
+        let offsets = fields::from_host(btf)?;
+        let symbols = Symbols::read(btf)?;
+        Ok(Self {
+            helpers: symbols.helpers(),
+            kernel: symbols.capabilities(&offsets, &tracefs::Mounted::ensure()),
+            offsets,
+            cgroup_root: CgroupRoot::find()?,
+        })
+    }
+}
 
 /// Maps of an earlier daemon, whose programs are detached.
 pub(super) struct Before {
@@ -69,10 +94,8 @@ impl Sensor {
     /// # Errors
     /// [`SensorError`]; nothing that this run made stays attached then, and nothing that was found is lost.
     pub fn start(config: &config::Sensor, btf: &Path, found: Found) -> Result<Self, SensorError> {
-        let offsets = fields::from_host(btf)?;
-        let symbols = Symbols::read(btf)?;
-        let cgroup_root = CgroupRoot::find()?;
-        let digest = load::digest(config, &offsets);
+        let host = Host::read(btf)?;
+        let digest = load::digest(config, &host.offsets);
         let left = match found {
             Found::Nothing => None,
             Found::Half(pins) => {
@@ -88,33 +111,26 @@ impl Sensor {
         };
         match left {
             Some(left) if left.state.object == digest && config.pin => {
-                Self::take_over(config, &offsets, &symbols, cgroup_root, left)
+                Self::take_over(config, host, left)
             }
-            left => Self::begin(config, &offsets, &symbols, cgroup_root, digest, left),
+            left => Self::begin(config, host, digest, left),
         }
     }
 
     /// Goes on with the maps and links of an earlier daemon.
-    fn take_over(
-        config: &config::Sensor,
-        offsets: &egress_common::offsets::Offsets,
-        symbols: &Symbols,
-        cgroup_root: CgroupRoot,
-        left: Left,
-    ) -> Result<Self, SensorError> {
+    fn take_over(config: &config::Sensor, host: Host, left: Left) -> Result<Self, SensorError> {
         let Left {
             pins, state, kept, ..
         } = left;
         let now = clock::boot_now();
         let mut links = Links::adopt(&pins);
-        let mut ebpf = load::load(config, offsets, &symbols.helpers(), Some(&pins))?;
+        let mut ebpf = load::load(config, &host.offsets, &host.helpers, Some(&pins))?;
         let maps = handles(&ebpf)?;
         let counting: Vec<_> = HOOKS.iter().filter(|hook| links.has(hook)).collect();
         let interfaces = Interfaces::take(&mut ebpf)?;
-        let kernel = symbols.capabilities(offsets, &tracefs::Mounted::ensure());
-        let methods = plan::offered(&kernel);
-        let loaded = load::programs(&mut ebpf, config, kernel, &links)?;
-        let hooks = load::attach(&mut ebpf, config, loaded, &cgroup_root, &mut links)?;
+        let methods = plan::offered(&host.kernel);
+        let planned = Planned::load(&mut ebpf, config, host.kernel, &links)?;
+        let hooks = planned.attach(&mut ebpf, &host.cgroup_root, &mut links)?;
         let missing = HOOKS.iter().filter(|hook| {
             links.has(hook) && counting.iter().all(|before| before.name != hook.name)
         });
@@ -149,7 +165,7 @@ impl Sensor {
             measured: None,
             misses: Misses::of(&ebpf),
             hooks,
-            cgroup_root,
+            cgroup_root: host.cgroup_root,
             cgroup_paths: CgroupPaths::new(CGROUPS),
             hybrid: cgroups::is_hybrid(),
             methods,
@@ -172,13 +188,11 @@ impl Sensor {
     /// Loads and attaches, in place of what is left, which is told by [`Self::poll_before`].
     fn begin(
         config: &config::Sensor,
-        offsets: &egress_common::offsets::Offsets,
-        symbols: &Symbols,
-        cgroup_root: CgroupRoot,
+        host: Host,
         digest: [u8; 32],
         left: Option<Left>,
     ) -> Result<Self, SensorError> {
-        let mut ebpf = load::load(config, offsets, &symbols.helpers(), None)?;
+        let mut ebpf = load::load(config, &host.offsets, &host.helpers, None)?;
         let maps = handles(&ebpf)?;
         let made = clock::boot_now();
         let kept = Arc::new(Kept::take(&mut ebpf, config.slots, epoch_at(made))?);
@@ -188,9 +202,8 @@ impl Sensor {
         let log = kernel_log(config, &mut ebpf);
         let mut links = Links::default();
         let interfaces = Interfaces::take(&mut ebpf)?;
-        let kernel = symbols.capabilities(offsets, &tracefs::Mounted::ensure());
-        let methods = plan::offered(&kernel);
-        let loaded = load::programs(&mut ebpf, config, kernel, &links)?;
+        let methods = plan::offered(&host.kernel);
+        let planned = Planned::load(&mut ebpf, config, host.kernel, &links)?;
         let (start, pidns) = own_life();
         kept.begin(std::process::id(), start, pidns, made);
         if let Some(left) = &left {
@@ -202,7 +215,7 @@ impl Sensor {
                 left.pins.remove_link(&hook);
             }
         }
-        let hooks = load::attach(&mut ebpf, config, loaded, &cgroup_root, &mut links)?;
+        let hooks = planned.attach(&mut ebpf, &host.cgroup_root, &mut links)?;
         let attached = clock::boot_now();
         let blind_ns = attached.saturating_sub(blind);
         let (mut before, mut gap) = (None, None);
@@ -229,7 +242,7 @@ impl Sensor {
             measured: None,
             misses: Misses::of(&ebpf),
             hooks,
-            cgroup_root,
+            cgroup_root: host.cgroup_root,
             cgroup_paths: CgroupPaths::new(CGROUPS),
             hybrid: cgroups::is_hybrid(),
             methods,

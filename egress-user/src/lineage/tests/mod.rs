@@ -1,5 +1,6 @@
 //! Short ways to make observations, for tests here and in `attribution`.
 
+mod facts;
 mod identity;
 mod jobs;
 mod provenance;

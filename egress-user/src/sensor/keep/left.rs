@@ -14,7 +14,8 @@ use egress_common::slot::{ACTIVITY_CELL, FlowKey, Slot, SlotRef, Taken};
 use egress_common::state::{HostState, Journal, MAGIC};
 use egress_common::{ABI_VERSION, state};
 
-use super::kept::{Kept, read_state};
+use super::cells::read_state;
+use super::kept::Kept;
 use super::pins::Pins;
 use crate::model::BootTime;
 use crate::sensor::clock::boot_now;

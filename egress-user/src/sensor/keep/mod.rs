@@ -7,6 +7,7 @@
 //! takes them over. Told is what is in the events file: [`Kept`] notes in shared memory what is about to be written and what was
 //! written, so that a kill between the two loses nothing and doubles nothing.
 
+mod cells;
 mod kept;
 pub mod left;
 pub mod links;

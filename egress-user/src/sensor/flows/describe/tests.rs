@@ -1,6 +1,6 @@
 //! From a slot to a delta.
 
-use egress_common::slot::AF_INET;
+use egress_common::slot::{AF_INET, KEYED_NO};
 
 use super::*;
 

@@ -2,20 +2,22 @@
 //! from a published QUIC packet; nobody has another container's names; and hostile answers cost nothing but a count.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use egress_tests::command::{Running, run};
+use egress_tests::command::run;
 use egress_tests::daemon::{Daemon, TELL_ALL};
-use egress_tests::lab::{Lab, Namespace, SINK_V4, SINK_V6};
+use egress_tests::lab::{Lab, SINK_V4, SINK_V6};
 use egress_tests::records::{at, flows_to, number, of, text};
 use egress_tests::require::ready;
-use egress_tests::wait_for;
 use serde_json::Value;
+
+use container::Container;
+use servers::{dns_server, http, lose_segments, resolver, resolving, tls_server};
+
+mod container;
+mod servers;
 
 const TOOLS: &[&str] = &["curl", "dig", "dnsmasq", "openssl"];
 /// Known by a hint of an HTTPS record only.
@@ -56,54 +58,6 @@ fn called(records: &[Value], to: (IpAddr, u16), want: impl Into<Option<Said>>) {
     );
 }
 
-/// A DNS server in the sink, with these records and no others.
-fn dns_server(lab: &Lab, records: &[&str]) -> Result<Running> {
-    let mut command = lab.sink.command("dnsmasq");
-    command
-        .args([
-            "--keep-in-foreground",
-            "--conf-file=/dev/null",
-            "--no-resolv",
-            "--no-hosts",
-        ])
-        .args([
-            "--user=root",
-            "--pid-file=",
-            "--bind-interfaces",
-            "--local-ttl=5",
-        ])
-        .arg(format!("--listen-address={SINK_V4}"))
-        .args(records);
-    let server = Running::start(&mut command, lab.dir())?;
-    wait_for("dnsmasq to listen", Duration::from_secs(10), || {
-        let listening = lab.sink.run("ss", &["-Hlnu", "sport = :53"])?;
-        Ok(listening.contains(":53").then_some(()))
-    })?;
-    Ok(server)
-}
-
-/// A `resolv.conf` that names the sink.
-fn resolver(lab: &Lab, options: &str) -> Result<PathBuf> {
-    let path = lab.path(&format!("resolv{}.conf", options.len()));
-    fs::write(
-        &path,
-        format!("nameserver {SINK_V4}\noptions timeout:5 {options}\n"),
-    )?;
-    Ok(path)
-}
-
-/// A command in the source that resolves names with this file, in a mount namespace of its own.
-fn resolving(namespace: &Namespace, resolver: &Path, program: &str, args: &[&str]) -> Command {
-    let mut command = namespace.command("unshare");
-    command
-        .args(["--mount", "--", "sh", "-c"])
-        .arg("mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"")
-        .arg(resolver)
-        .arg(program)
-        .args(args);
-    command
-}
-
 fn get(lab: &Lab, resolver: &Path, url: &str, args: &[&str]) -> Result<()> {
     let all = [
         &["-sS", "--max-time", "20", "-o", "/dev/null"],
@@ -112,10 +66,6 @@ fn get(lab: &Lab, resolver: &Path, url: &str, args: &[&str]) -> Result<()> {
     ]
     .concat();
     run(&mut resolving(&lab.source, resolver, "curl", &all)).map(drop)
-}
-
-fn http(lab: &Lab, ip: IpAddr, port: u16) -> Result<Running> {
-    lab.serve(&lab.sink, &["http"], SocketAddr::new(ip, port))
 }
 
 #[test]
@@ -203,54 +153,6 @@ fn lost(health: &Value, kind: &str, cause: impl Fn(&str) -> bool) -> u64 {
         .filter(|lost| text(lost, "kind") == Some(kind) && text(lost, "cause").is_some_and(&cause))
         .filter_map(|lost| number(lost, "count"))
         .sum()
-}
-
-/// A TLS server in the sink, with a certificate of its own.
-fn tls_server(lab: &Lab, ip: IpAddr, port: u16) -> Result<Running> {
-    let (cert, key) = (
-        lab.path(&format!("{port}.pem")),
-        lab.path(&format!("{port}.key")),
-    );
-    run(Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-        ])
-        .args(["-days", "1", "-subj", "/CN=lab.example", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&cert))?;
-    let mut command = lab.sink.command("openssl");
-    command.args([
-        "s_server",
-        "-www",
-        "-quiet",
-        "-accept",
-        &SocketAddr::new(ip, port).to_string(),
-    ]);
-    command.arg("-cert").arg(&cert).arg("-key").arg(&key);
-    let server = Running::start(&mut command, lab.dir())?;
-    wait_for("s_server to listen", Duration::from_secs(10), || {
-        let filter = format!("sport = :{port}");
-        let listening = lab.sink.run("ss", &["-Hlnt", &filter])?;
-        Ok(listening.contains(&port.to_string()).then_some(()))
-    })?;
-    Ok(server)
-}
-
-/// Every second long segment to a port of the sink is lost, the first one too.
-fn lose_segments(lab: &Lab, port: u16) -> Result<()> {
-    let rules = format!(
-        "add table inet lossy; \
-         add chain inet lossy arrived {{ type filter hook prerouting priority raw; }}; \
-         add rule inet lossy arrived tcp dport {port} meta length > 500 numgen inc mod 2 == 0 drop"
-    );
-    lab.sink.run("nft", &[&rules]).map(drop)
 }
 
 /// Sends the client Initials of RFC 9001 A.2 and RFC 9369 A.2 as they were published.
@@ -366,54 +268,6 @@ fn names_from_tls_and_quic() -> Result<()> {
         said("example.com", "quic_sni", None, None),
     );
     Ok(())
-}
-
-/// A cgroup with a name as container runtimes give it; removed when dropped.
-struct Container(PathBuf);
-
-impl Container {
-    fn new(digit: char) -> Result<Self> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-        let root = mounts
-            .lines()
-            .filter(|line| line.contains(" - cgroup2 "))
-            .find_map(|line| line.split(' ').nth(4))
-            .context("no cgroup2 mount")?;
-        let id = String::from(digit).repeat(64);
-        let path = Path::new(root).join(format!("egress-tests-{}", std::process::id()));
-        let container = Self(path.join(id));
-        fs::create_dir_all(&container.0)?;
-        Ok(container)
-    }
-
-    /// `curl` in it, in the source's network namespace.
-    fn get(&self, lab: &Lab, resolver: &Path, url: &str) -> Result<()> {
-        let enter = "echo $$ > \"$0\" && exec \"$@\"";
-        let mut command = resolving(&lab.source, resolver, "sh", &["-c", enter]);
-        command.arg(self.0.join("cgroup.procs"));
-        command.args([
-            "curl",
-            "-sS",
-            "-4",
-            "--max-time",
-            "20",
-            "-o",
-            "/dev/null",
-            url,
-        ]);
-        run(&mut command).map(drop)
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        // A process leaves its cgroup some moments after it was waited for.
-        let _ = wait_for("the cgroup to be empty", Duration::from_secs(5), || {
-            Ok(fs::remove_dir(&self.0).ok())
-        });
-        // The parent goes with the last.
-        let _ = self.0.parent().map(fs::remove_dir);
-    }
 }
 
 #[test]
